@@ -1,0 +1,71 @@
+"""The nearest neighbours of every image, by cosine similarity.
+
+In: (n, d) embeddings of unit length.
+Out: (n, m) row numbers, nearest first, an image never among its own.
+"""
+
+import torch
+from torch import Tensor
+
+_EXACT = 50_000  # rows up to which comparing all with all is quicker than building an index
+_CHUNK = 2048  # rows compared at once: bounds the similarity matrix to _CHUNK × n
+
+
+def nearest_neighbours(embeddings: Tensor, n_neighbours: int) -> Tensor:
+    """The ``n_neighbours`` most similar other rows of every row.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) of unit length, n > n_neighbours.
+    n_neighbours
+        m >= 1.
+
+    Returns
+    -------
+    Tensor
+        (n, m) int64.
+    """
+    found = nearest(embeddings, embeddings, n_neighbours + 1)  # (n, m + 1)
+    others = found != torch.arange(len(found), device=found.device)[:, None]
+    # Among exact duplicates an image may be missing from its own list: then drop the last.
+    others[others.all(1), -1] = False
+    return found[others].view(len(found), n_neighbours)
+
+
+def nearest(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tensor:
+    """The ``n_neighbours`` rows of ``bank`` most similar to every query.
+
+    Parameters
+    ----------
+    bank, queries
+        (n, d) and (b, d), of unit length.
+    n_neighbours
+        m in [1, n].
+
+    Returns
+    -------
+    Tensor
+        (b, m) int64, most similar first.
+    """
+    if len(bank) > _EXACT and bank.device.type == "cpu":
+        return _nearest_by_index(bank, queries, n_neighbours)
+    parts = [(part @ bank.T).topk(n_neighbours, dim=1).indices for part in queries.split(_CHUNK)]
+    return torch.cat(parts)  # (b, m)
+
+
+def _nearest_by_index(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tensor:
+    """The same with an inverted-file index: each query meets the few nearest of √n cells."""
+    import faiss
+
+    n, d = bank.shape
+    cells = int(4 * n**0.5)
+    index = faiss.index_factory(d, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    rows = bank.float().contiguous().numpy()
+    # 64 rows a cell place its centre well enough; more only costs time.
+    index.train(rows[torch.randperm(n, generator=torch.Generator().manual_seed(0))[: 64 * cells]])
+    index.add(rows)
+    index.nprobe = 32
+    _, found = index.search(queries.float().contiguous().numpy(), n_neighbours)
+    found = torch.from_numpy(found)
+    return torch.where(found < 0, found[:, :1], found)  # too few in the cells: the nearest again

@@ -1,0 +1,78 @@
+"""How far along a long step is: a bar on a terminal, plain lines elsewhere; always on stderr.
+
+In: a step's name and its total.
+Out: nothing but what a person reads.
+"""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Context manager around a step that may take longer than two seconds.
+
+    Parameters
+    ----------
+    name, total, unit
+        What is being done, to how many of what.
+    done
+        How many were finished by an earlier, interrupted run.
+    show
+        ``False`` prints nothing.
+    """
+
+    def __init__(
+        self, name: str, total: int, unit: str, done: int = 0, *, show: bool = True
+    ) -> None:
+        self.name, self.total, self.unit, self.show = name, total, unit, show
+        self.resumed = self.done = done
+        self.start = self.last_line = time.monotonic()
+        console = Console(stderr=True)
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (show and console.is_terminal),
+        )
+        self.task = self.bar.add_task(name, total=total, completed=done, note="")
+        self.lines = show and not console.is_terminal
+        self.console = console
+
+    def __enter__(self) -> "Progress":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+        if self.lines and self.last_line > self.start:  # close what lines have opened
+            self._print_line("")
+
+    def advance(self, amount: int = 1, note: str | None = None) -> None:
+        """Count ``amount`` more as done; ``note`` replaces the rate beside the bar."""
+        self.done += amount
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        if note is None:
+            note = f"{(self.done - self.resumed) / seconds:,.0f} {self.unit}/s"
+        self.bar.update(self.task, completed=self.done, note=note)
+        if self.lines and time.monotonic() - self.last_line > _SECONDS_BETWEEN_LINES:
+            left = seconds * (self.total - self.done) / max(self.done - self.resumed, 1)
+            self._print_line(f", {note}, {left:,.0f} s left")
+
+    def _print_line(self, rest: str) -> None:
+        self.last_line = time.monotonic()
+        line = f"{self.name}: {self.done:,} of {self.total:,} {self.unit}{rest}"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,294 @@
+"""The report of small run folders made here, one of them full of hostile names."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from report_runs import ATTRIBUTES, HOSTILE, TAGS, Page, make_run
+
+from mfavbs.errors import RunError
+from mfavbs.images import open_images
+from mfavbs.report import collect, render, write_report
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Forty images in two classes, of three sizes."""
+    folder = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for row in range(40):
+        path = folder / ("cat" if row < 20 else "dog") / f"{row:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = [(8, 8), (120, 200), (90, 700)][row % 3]
+        Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, photos):
+    paths = open_images(photos).keys
+    clusters = [0 if row < 28 else 1 for row in range(40)]
+    labels = [path.split("/")[0] for path in paths]
+    return make_run(
+        tmp_path / "run",
+        paths,
+        clusters,
+        labels=labels,
+        source=photos,
+        scores={"acc": 0.8, "nmi": 0.512, "ari": None},
+        baselines={"k-means": {"acc": 0.75, "nmi": 0.5}},
+        failures=[("cat/broken.png", "truncated"), ("dog/empty.png", "empty file (0 bytes)")],
+    )
+
+
+def test_data_says_what_the_run_says(run):
+    data = collect(run, per_cluster=12)
+    assert (data.n_images, data.n_clusters, data.n_clusters_found, data.n_failures) == (40, 3, 2, 2)
+    assert [(c.number, c.size, c.label, c.purity) for c in data.clusters] == [
+        (0, 28, "cat", 20 / 28),
+        (1, 12, "dog", 1.0),
+        (2, 0, None, None),
+    ]
+    assert sum(c.share for c in data.clusters) == pytest.approx(1)
+    largest = data.clusters[0]
+    assert (len(largest.most), len(largest.least)) == (9, 3)
+    assert [tile.path for tile in largest.most[:2]] == ["cat/00.png", "cat/01.png"]
+    assert largest.least[-1].path == "dog/27.png"
+    assert (len(data.clusters[1].most), len(data.clusters[1].least)) == (12, 0)
+    assert data.least_certain[0].path == "dog/39.png"
+    assert [number for number, _ in data.least_certain[0].probable] == [1, 0]
+    assert data.least_certain[0].probable[0][1] == pytest.approx(0.5)
+    assert data.confusion.counts == [[20, 8], [0, 12]]
+    assert data.losses["total"][0] == (1.0, pytest.approx(3 - 1 / 9))
+    assert data.notes == []
+
+
+def test_data_is_json(run):
+    data = dataclasses.asdict(collect(run))
+    assert json.loads(json.dumps(data, allow_nan=False))["clusters"][0]["size"] == 28
+
+
+def test_thumbnails_are_small(run):
+    tiles = [tile for cluster in collect(run).clusters for tile in cluster.most + cluster.least]
+    assert {min(tile.thumbnail.width, tile.thumbnail.height) for tile in tiles} == {8, 90, 96}
+    assert max(tile.thumbnail.width for tile in tiles) == 180
+    assert all(
+        tile.thumbnail.uri.startswith("data:image/png;base64,") == (tile.thumbnail.width == 8)
+        for tile in tiles
+    )
+
+
+def test_page_says_what_the_data_says(run):
+    path = write_report(run)
+    assert path == run / "report.html"
+    assert sorted(file.name for file in run.iterdir() if "report" in file.name) == ["report.html"]
+    page = Page(path.read_text(encoding="utf-8"))
+    for text in [
+        "40 images in 2 clusters of the 3 asked for",
+        "2 files could not be read",
+        "0.800",
+        "0.512",
+        "k-means 0.750",
+        "28 images 70.0 % confidence",
+        "purity 0.714",
+        "No image is in cluster 2.",
+        "cat/broken.png truncated",
+        "1 min 17 s",
+        "objective disjoint",
+        "precision null",
+        "timm:tiny",
+    ]:
+        assert text in page.text, text
+    assert "cat/00.png" in page.values("alt")
+    targets = {value[1:] for value in page.values("href")}
+    assert targets <= set(page.values("id"))
+
+
+def test_page_can_load_nothing(run):
+    text = write_report(run).read_text(encoding="utf-8")
+    page = Page(text)
+    assert all(value.startswith("#") for value in page.values("href"))
+    assert all(value.startswith("data:image/") for value in page.values("src"))
+    assert len(page.values("src")) >= 28
+    assert "script" not in page.tags
+    assert not re.search(r"https?:|url\(|@import", text)
+    policy = page.values("content")[0]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_hostile_names_are_text(tmp_path):
+    failures = [(name, "reason <b>bold</b>") for name in HOSTILE]
+    labels = [HOSTILE[row % 8] for row in range(10)]
+    run = make_run(
+        tmp_path / "run",
+        HOSTILE,
+        [row % 2 for row in range(10)],
+        labels=labels,
+        failures=failures,
+        scores={"acc": 1.0},
+        baselines={HOSTILE[0]: {"acc": 0.5, HOSTILE[1]: 0.5}},
+        seconds={HOSTILE[2]: 1.0},
+        losses=[{"epoch": 1, HOSTILE[1]: 1.0}],
+    )
+    record = json.loads((run / "run.json").read_text())
+    record["source"] = {"kind": "folder", "location": "/gone/" + HOSTILE[0] + "\udcff"}
+    record["parameters"] = {name: name for name in HOSTILE}
+    (run / "run.json").write_text(json.dumps(record))
+    images = open_images(np.zeros((10, 8, 8), np.uint8))
+    images.keys[:] = HOSTILE
+    for given in (None, images):
+        text = write_report(run, given).read_text(encoding="utf-8")
+        page = Page(text)
+        assert page.tags <= set(TAGS.split())
+        assert {name for _, name, _ in page.attributes} <= set(ATTRIBUTES.split())
+        assert not set("\u202e\u2066\r\t\x07\udcff") & set(text)
+    assert HOSTILE[1] in page.values("alt")
+    titles = page.values("title")
+    assert any(title.startswith("a/<script>alert(1)</script>.png\nconf") for title in titles)
+    assert any(title.startswith("a/\\u202egnp.exe\\u2066.png\n") for title in titles)
+    assert any(title.startswith("a/line\\nfeed\\r\\t\\x07.png\n") for title in titles)
+    assert any(title.startswith("a/{{ 7 * 7 }}{% raw %}.png\n") for title in titles)
+    assert any(title.startswith("a/&lt;b&gt;&amp;.png\n") for title in titles)
+    assert "reason <b>bold</b>" in page.text
+
+
+def test_source_gone_is_said_once_and_names_stay(run, photos):
+    photos.rename(photos.with_name("moved"))
+    data = collect(run)
+    assert all(tile.thumbnail is None for tile in data.least_certain)
+    page = Page(render(data))
+    assert len(data.notes) == 1
+    assert f"No thumbnails: {photos} is not there any more." in page.text
+    assert page.values("src") == []
+    assert "00.png" in page.text
+
+
+def test_images_given_are_used(run, photos):
+    moved = photos.rename(photos.with_name("moved"))
+    write_report(run, open_images(moved))
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert "No thumbnails" not in page.text
+    assert len(page.values("src")) >= 28
+
+
+def test_images_without_files_on_disk(tmp_path):
+    pixels = np.zeros((5, 8, 8), np.uint8)
+    images = open_images(pixels)
+    run = make_run(tmp_path / "run", images.keys, [0, 0, 1, 1, 2])
+    assert "names no place to read from" in collect(run).notes[0]
+    data = collect(run, images)
+    assert data.notes == []
+    assert data.clusters[0].most[0].thumbnail.width == 8
+
+
+def test_images_lost_since_are_counted(run, photos):
+    (photos / "cat" / "00.png").unlink()
+    (photos / "cat" / "01.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    data = collect(run)
+    assert data.notes[0].startswith("2 of ")
+    assert "cat/01.png" in data.notes[0]
+    assert data.clusters[0].most[0].thumbnail is None
+    assert data.clusters[0].most[2].thumbnail is not None
+
+
+def test_without_labels_there_are_no_scores(tmp_path):
+    for scores in ({}, {"scores": None}, {"scores": {"acc": None, "nmi": None, "ari": None}}):
+        run = make_run(tmp_path / "run", list("abcd"), [0, 0, 1, 2], **scores)
+        data = collect(run)
+        page = Page(render(data))
+        assert data.scores == {}
+        assert data.confusion is None
+        assert not {"scores", "confusion"} & set(page.values("id"))
+        assert "purity" not in page.text
+    assert "Every file was read." in page.text
+
+
+def test_one_cluster_found_of_one(tmp_path):
+    run = make_run(tmp_path / "run", ["only"], [0], k=1, losses=[{"epoch": 1, "total": 2.0}])
+    page = Page(render(collect(run)))
+    assert "1 image in 1 cluster." in page.text
+    assert "asked for" not in page.text
+
+
+def test_no_image_and_no_finite_number(tmp_path):
+    run = make_run(tmp_path / "run", [], [], losses=[{"epoch": 1, "total": float("nan")}])
+    data = collect(run)
+    assert json.dumps(dataclasses.asdict(data), allow_nan=False)
+    assert data.losses == {}
+    assert "No image is in clusters 0, 1, 2." in Page(render(data)).text
+
+
+def test_many_clusters_share_the_tiles(tmp_path):
+    n, k = 4000, 400
+    run = make_run(tmp_path / "run", [f"{i}.png" for i in range(n)], [i % k for i in range(n)], k=k)
+    data = collect(run)
+    assert sum(len(c.most) + len(c.least) for c in data.clusters) == 1200
+    assert len(render(data)) < 2e6
+
+
+def test_confusion_keeps_to_thirty(tmp_path):
+    n, k = 1600, 40
+    clusters = [i % k for i in range(n)]
+    labels = [f"label {c:02d}" if i else "" for i, c in enumerate(clusters)]
+    run = make_run(tmp_path / "run", [f"{i}" for i in range(n)], clusters, k=k, labels=labels)
+    confusion = collect(run).confusion
+    assert (len(confusion.clusters), len(confusion.labels)) == (30, 30)
+    assert (confusion.n_clusters, confusion.n_labels) == (40, 40)
+    assert "the largest 30 of 40 clusters and 30 of 40 labels" in Page(render(collect(run))).text
+
+
+def test_failures_stop_at_a_hundred(tmp_path):
+    failures = [(f"broken-{row:03d}.png", "empty") for row in range(150)]
+    page = Page(render(collect(make_run(tmp_path / "run", ["a"], [0], failures=failures))))
+    assert "150 files could not be read" in page.text
+    assert "The first 100 are listed" in page.text
+    assert "broken-099.png" in page.text
+    assert "broken-100.png" not in page.text
+
+
+@pytest.mark.parametrize("name", ["labels.parquet", "failures.csv", "metrics.json", "run.json"])
+def test_missing_and_damaged_files_are_named(run, name):
+    (run / name).write_bytes(b"\x00\xff not what it should be")
+    with pytest.raises(RunError, match=f"{re.escape(name)} is damaged"):
+        write_report(run)
+    (run / name).unlink()
+    with pytest.raises(RunError, match=f"no {re.escape(name)} in .*; is this a run folder"):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+def test_what_does_not_fit_is_said(run, tmp_path):
+    with pytest.raises(RunError, match="is no folder"):
+        write_report(tmp_path / "nowhere")
+    for name, change, message in [
+        ("run.json", {"schema": 2}, "has schema 2, this mfavbs reads up to 1"),
+        ("run.json", {"schema": 1, "source": None}, "expected dict as 'source', got None"),
+        ("run.json", {"source": {}, "encoder": "x"}, "expected dict as 'encoder', got 'x'"),
+        ("metrics.json", {"scores": [1]}, "expected dict as 'scores'"),
+        ("metrics.json", {"scores": None, "n_images": 41}, "counts 41 images, .* has 40 rows"),
+    ]:
+        value = json.loads((run / name).read_text()) | change
+        (run / name).write_text(json.dumps(value))
+        with pytest.raises(RunError, match=message):
+            write_report(run)
+        value = value | {"schema": 1, "encoder": None}
+        (run / name).write_text(json.dumps(value))
+
+
+def test_columns_missing_are_named(run):
+    pq.write_table(pa.table({"path": ["a"], "cluster": [0]}), run / "labels.parquet")
+    with pytest.raises(RunError, match="the column 'confidence'"):
+        collect(run)
+
+
+def test_folder_that_cannot_be_written(run):
+    (run / "report.html").mkdir()
+    with pytest.raises(RunError, match="cannot write"):
+        write_report(run)
+    assert not list(run.glob("*.part")) + list(run.glob(".*.part"))

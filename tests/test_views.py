@@ -1,0 +1,190 @@
+"""In: drawn images. Out: their views are seeded by image, well formed, and leave no trace."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import ColorJitter
+from torchvision.transforms.v2 import functional as F
+
+from mfavbs.views import LUMA, Views, _colour, view_seed
+
+
+def photo(width=60, height=48, seed=0, low=0, high=256):
+    noise = np.random.default_rng(seed).integers(low, high, (height // 6, width // 6, 3))
+    return Image.fromarray(noise.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+
+
+class Drawn(Dataset):
+    def __init__(self, keys, augmentation):
+        self.keys = keys
+        self.views = Views(32, 3, 5, augmentation=augmentation)
+
+    def __len__(self):
+        return len(self.keys)
+
+    def __getitem__(self, row):
+        key = self.keys[row]
+        return key, self.views(photo(seed=int(key)), key)
+
+
+def drawn(keys, augmentation, batch_size, workers):
+    loader = DataLoader(Drawn(keys, augmentation), batch_size=batch_size, num_workers=workers)
+    return {key: view for batch in loader for key, view in zip(*batch)}
+
+
+@pytest.mark.parametrize("augmentation", ["simclr", "shift"])
+def test_views_depend_on_no_row_batch_order_or_worker(augmentation):
+    keys = [str(row) for row in range(8)]
+    one = drawn(keys, augmentation, 3, 0)
+    other = drawn(keys[::-1], augmentation, 2, 2)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in keys)
+
+
+@pytest.mark.parametrize("augmentation", ["simclr", "shift"])
+@pytest.mark.parametrize("size", [(60, 48), (31, 70), (8, 8), (1, 1), (1, 500), (700, 900)])
+def test_shape_for_any_image_size(size, augmentation):
+    image = photo(*np.maximum(size, 6)).crop((0, 0, *size))
+    views = Views(24, 4, 0, augmentation=augmentation)(image, "a")
+    assert views.shape == (4, 3, 24, 24)
+    assert views.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("augmentation", ["simclr", "shift"])
+def test_views_differ_by_seed_key_and_number(augmentation):
+    def draw(seed, key):
+        return Views(32, 3, seed, augmentation=augmentation)(photo(), key)
+
+    views = draw(0, "a")
+    for other in (draw(1, "a"), draw(0, "b")):
+        assert torch.equal(views[0], other[0])  # view 0 is not drawn
+        assert not torch.equal(views[1], other[1])
+        assert not torch.equal(views[2], other[2])
+    assert not torch.equal(views[1], views[2])
+    more = Views(32, 5, 0, augmentation=augmentation)(photo(), "a")
+    assert torch.equal(more[:3], views)  # more views leave the first ones as they were
+
+
+def test_view_seed_is_pinned():
+    """The views of a stored run must be drawn again: change VIEWS_VERSION with these."""
+    assert view_seed(0, "a.jpg", 1) == 551279587357086756
+    assert view_seed(7, "d/é.png", 2) == 7091781901831065993
+    assert len({view_seed(s, k, v) for s in (1, 12) for k in ("2", "a\0b") for v in (1, 2)}) == 8
+    assert 0 <= view_seed(-1, "\udce9", 0) < 2**64
+
+
+def test_clean_view_is_the_resized_centre():
+    image = photo(90, 60)
+    left = image.crop((15, 0, 75, 60)).resize((32, 32), Image.Resampling.BICUBIC)
+    clean = Views(32, 1, 0)(image, "a")[0]
+    assert (clean.int() - F.pil_to_tensor(left).int()).abs().max() <= 2
+
+
+def test_large_image_is_reduced_without_a_shift():
+    image = photo(640, 640)
+    expected = F.pil_to_tensor(image.resize((40, 40), Image.Resampling.BICUBIC))
+    clean = Views(40, 1, 0)(image, "a")[0]
+    assert (clean.float() - expected.float()).abs().mean() < 3
+
+
+@pytest.mark.parametrize("augmentation", ["simclr", "shift"])
+def test_callers_random_state_is_left_alone(augmentation):
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002 (the global state is what is asked about)
+    before = torch.get_rng_state()
+    Views(32, 3, 0, augmentation=augmentation)(photo(), "a")
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.random.get_state()[2] == 624  # noqa: NPY002
+    with pytest.raises(Exception, match="key"):
+        Views(32, 3, 0)(photo(), Unspeakable())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+class Unspeakable:
+    def __format__(self, spec):
+        raise RuntimeError("no key")
+
+
+@pytest.mark.parametrize(("hue", "tolerance"), [((0.0, 0.0), 0.01), ((-0.1, 0.1), 25)])
+def test_colour_is_torchvisions(monkeypatch, hue, tolerance):
+    """Where nothing clips: exactly, but for the hue, turned in YIQ here and in HSV there."""
+    monkeypatch.setattr("mfavbs.views.HUE", hue)
+    image = F.pil_to_tensor(photo(low=110, high=146))
+    flat = image.flatten(1).float()
+    kernels = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue]
+    for seed in range(8):
+        torch.manual_seed(seed)
+        matrix, offset = _colour(flat.mean(1).double().numpy(), True, False)
+        torch.manual_seed(seed)
+        order, *factors = ColorJitter.get_params(*[[0.6, 1.4]] * 3, list(hue))
+        expected = image.float() / 255
+        for step in order.tolist():
+            expected = kernels[step](expected, factors[step])
+        mine = (matrix @ flat + offset).view_as(image)
+        assert (mine - expected * 255).abs().max() < tolerance
+
+
+def test_colour_keeps_grey_grey_and_hue_keeps_luma():
+    for seed in range(8):
+        torch.manual_seed(seed)
+        matrix, offset = _colour(np.array([90.0, 120.0, 60.0]), True, False)
+        grey = (matrix @ torch.full((3, 1), 100.0) + offset).flatten()
+        assert grey.max() - grey.min() < 0.1
+    matrix, offset = _colour(np.zeros(3), False, True)
+    torch.testing.assert_close(matrix, torch.from_numpy(np.tile(LUMA, (3, 1))).float())
+    assert not offset.any()
+
+
+def test_simclr_sometimes_flips_jitters_and_greys():
+    ramp = np.zeros((64, 64, 3), np.uint8)
+    ramp[..., 0] = np.linspace(60, 120, 64)
+    ramp[..., 1] = 120
+    views = Views(16, 400, 0)(Image.fromarray(ramp), "a")[1:].float()
+    flipped = (views[:, :, :, 0].mean((1, 2)) > views[:, :, :, -1].mean((1, 2))).float().mean()
+    grey = ((views[:, 0] - views[:, 1]).abs().amax((1, 2)) <= 1).float().mean()
+    plain = (views[:, 2].amax((1, 2)) <= 1).float().mean()  # blue is still 0: not jittered
+    assert 0.4 < flipped < 0.6
+    assert 0.12 < grey < 0.28
+    assert plain > 0.1
+
+
+@pytest.mark.parametrize("ground", [0, 255])
+def test_shift_has_no_border_of_its_own(ground):
+    """A character on black or white: what comes in from outside is ground, and no corner shows."""
+    image = np.full((28, 28), ground, np.uint8)
+    image[10:18, 12:16] = 255 - ground
+    views = Views(28, 40, 0, augmentation="shift")(Image.fromarray(image), "a")
+    ring = torch.cat(
+        [side.flatten() for side in (views[..., :4, :], views[..., :4], views[..., -4:])]
+    )
+    assert (ring.int() - ground).abs().max() <= 12  # bicubic rings a little about the strokes
+    assert torch.equal(views[:, 0], views[:, 1])  # no colour is added
+
+
+def test_shift_moves_by_no_more_than_it_says():
+    image = np.zeros((100, 100), np.uint8)
+    image[45:55, 45:55] = 255
+    views = Views(100, 60, 0, augmentation="shift")(Image.fromarray(image), "a")[1:, 0].float()
+    at = torch.arange(100.0)
+    mass = views.sum((1, 2))
+    centre = torch.stack([(views.sum(2) @ at) / mass, (views.sum(1) @ at) / mass], 1) - 49.5
+    assert centre.abs().max() <= 11.5
+    assert centre.std(0).min() > 3
+    assert mass.max() / mass.min() > 1.15
+
+
+def test_wrong_parameters_are_named():
+    with pytest.raises(ValueError, match="augmentation='autoaugment' should be one of"):
+        Views(32, 2, 0, augmentation="autoaugment")
+    with pytest.raises(ValueError, match="n_views=0"):
+        Views(32, 0, 0)
+
+
+def test_clean_view_is_antialiased():
+    """Stripes one pixel wide must become grey, not a moiré of black and white."""
+    stripes = np.zeros((128, 128), np.uint8)
+    stripes[:, ::2] = 255
+    clean = Views(32, 1, 0)(Image.fromarray(stripes), "a")[0]
+    assert (clean.float() - 127.5).abs().max() < 12  # the ends ring
