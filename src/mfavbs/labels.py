@@ -1,0 +1,84 @@
+"""From a trained network to every image's cluster.
+
+In: a network, tokens (n, v, t, d).
+Out: probabilities (h, n, k) of every head, representations (n, d); of one head, labels and
+confidences (n,).
+"""
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mfavbs.neighbours import nearest
+from mfavbs.network import Network, mean_view
+
+_CHUNK = 1024  # images at once; times their views
+_PARTNERS = 5  # nearest kept images that an image's views are fused with, one after the other
+
+
+@torch.inference_mode()
+def assign(network: Network, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of every head and a representation, averaged over the views of each image.
+
+    View u is fused with the u-th nearest of the images kept in the network's bank; a training
+    image is its own nearest there. Without a bank (the paper's objective) it is fused with the
+    next view of the same image.
+
+    Parameters
+    ----------
+    network
+        Trained.
+    tokens
+        (n, v, t, d) from :meth:`Network.project`.
+
+    Returns
+    -------
+    tuple of Tensor
+        (h, n, k) probabilities that sum to 1 over k, and (n, d) representations of unit length.
+    """
+    device = network.mean.device
+    probabilities, representations = [], []
+    for part in tokens.split(_CHUNK):
+        part = part.to(device)  # (b, v, t, d)
+        b, v = part.shape[:2]
+        a, _ = network.mfavbs(part.flatten(0, 1), _partners(network, part).flatten(0, 1))
+        pooled = a[:, 0]  # (b v, d)
+        p = network.cluster_heads(pooled).float().softmax(-1)  # (h, b v, k)
+        probabilities.append(p.unflatten(1, (b, v)).mean(2).cpu())
+        r = F.normalize(pooled.float(), dim=-1).unflatten(0, (b, v)).mean(1)
+        representations.append(F.normalize(r, dim=-1).cpu())
+    return torch.cat(probabilities, dim=1), torch.cat(representations)
+
+
+def _partners(network: Network, tokens: Tensor) -> Tensor:
+    """The partner of every view: (b, v, t, d)."""
+    if not len(network.bank):
+        return tokens.roll(-1, dims=1)
+    v = tokens.shape[1]
+    m = min(_PARTNERS, len(network.bank))
+    found = nearest(network.bank.float(), mean_view(tokens), m)  # (b, m)
+    return network.bank_tokens[found[:, torch.arange(v) % m]].float()
+
+
+def decide(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label and confidence of every image from one head's probabilities (n, k).
+
+    Warns if a cluster stays empty, with the number found.
+
+    Returns
+    -------
+    tuple of ndarray
+        (n,) int64 labels and (n,) float confidences in [1/k, 1].
+    """
+    labels = probabilities.argmax(axis=1)
+    k, found = probabilities.shape[1], len(np.unique(labels))
+    if found < k:
+        warnings.warn(
+            f"Only {found} of n_clusters={k} clusters have an image: the others stayed empty. "
+            "A smaller n_clusters or more images would fit better.",
+            stacklevel=3,
+        )
+    return labels, probabilities[np.arange(len(labels)), labels]

@@ -1,0 +1,138 @@
+"""All that is trained: a projection of the features, the MFAVBs, the two kinds of heads.
+
+In: features of images, (n, v, t, f).
+Out: instance embeddings (b, e) and cluster logits (h, b, k) for pairs of views.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from mfavbs.blocks import MFAVBs
+from mfavbs.heads import ClusterHeads, InstanceHead
+
+_PCA_ROWS = 50_000  # images that the projection is fitted on; more do not turn its axes
+_BANK_ROWS = 100_000  # images kept as partners for prediction; more rarely bring a nearer one
+_CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-mapped store
+
+
+class Network(nn.Module):
+    """Features of a pair of views -> what the losses contrast.
+
+    The features are l2-normalised, centred and projected onto their first ``dim`` principal
+    components, which is fitted once and stays fixed: the network starts as the pretrained
+    features, and training moves vectors of ``dim`` instead of the encoder's width.
+
+    Parameters
+    ----------
+    n_features
+        Width f of the encoder's tokens.
+    n_tokens
+        Tokens t of a view.
+    n_clusters, n_cluster_heads
+        k and h.
+    dim
+        Width d of the tokens inside.
+    **mfavbs
+        Parameters of :class:`mfavbs.blocks.MFAVBs`.
+    """
+
+    mean: Tensor  # (t, f)
+    components: Tensor  # (f, d)
+    scale: Tensor  # ()
+    bank: Tensor  # (n, d) float16: mean views of the training images, to find partners by
+    bank_tokens: Tensor  # (n, t, d) float16: their clean views, the partners' tokens
+
+    def __init__(
+        self,
+        n_features: int,
+        n_tokens: int,
+        n_clusters: int,
+        n_cluster_heads: int = 8,
+        dim: int = 128,
+        **mfavbs,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_tokens, n_features))
+        self.register_buffer("components", torch.zeros(n_features, dim))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("bank", torch.zeros(0, dim, dtype=torch.float16))
+        self.register_buffer("bank_tokens", torch.zeros(0, n_tokens, dim, dtype=torch.float16))
+        self.n_cluster_heads = n_cluster_heads
+        self.mfavbs = MFAVBs(dim, **mfavbs)
+        self.instance_head = InstanceHead(dim)
+        self.cluster_heads = ClusterHeads(dim, n_clusters, n_cluster_heads)
+
+    def forward(self, view: Tensor, partner: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        a, b = self.mfavbs(view, partner)  # (b, t, d), (b, t, d)
+        a, b = a[:, 0], b[:, 0]  # (b, d): the pooled token, which has seen the others
+        return (
+            self.instance_head(a),  # (b, e)
+            self.instance_head(b),
+            self.cluster_heads(a),  # (h, b, k)
+            self.cluster_heads(b),
+        )
+
+    @torch.no_grad()
+    def fit_projection(self, features: np.ndarray, generator: torch.Generator) -> None:
+        """Fit mean, components and scale on the clean views of ``features`` (n, v, t, f)."""
+        rows = torch.randperm(len(features), generator=generator)[:_PCA_ROWS].sort().values
+        clean = F.normalize(_float(features[rows.numpy(), 0]), dim=-1)  # (m, t, f)
+        mean = clean.mean(0)
+        centred = (clean[:, 0] - mean[0]).numpy()
+        dim = self.components.shape[1]
+        rank = min(dim, *centred.shape)
+        # The covariance route is exact here and does not depend on a random start.
+        solver = "covariance_eigh" if centred.shape[1] <= 4096 else "randomized"
+        pca = PCA(rank, svd_solver=solver, random_state=0).fit(centred)
+        # Narrow features leave the last of the d channels empty.
+        components = F.pad(torch.from_numpy(pca.components_.T).float(), (0, dim - rank))
+        length = (torch.from_numpy(centred) @ components).norm(dim=-1).mean()
+        self.mean.copy_(mean)
+        self.components.copy_(components)
+        # Channels of about unit size, as a transformer's own normalisation would leave them.
+        self.scale.copy_(dim**0.5 / length.clamp_min(1e-6))
+
+    @torch.no_grad()
+    def project(self, features: np.ndarray) -> Tensor:
+        """Project features (n, v, t, f) to tokens (n, v, t, d), float32, on the CPU."""
+        n, v, t, _ = features.shape
+        tokens = torch.empty(n, v, t, self.components.shape[1])
+        mean, components = self.mean.cpu(), self.components.cpu()
+        for start in range(0, n, _CHUNK):
+            part = F.normalize(_float(features[start : start + _CHUNK]), dim=-1)
+            tokens[start : start + _CHUNK] = (part - mean) @ components * self.scale.cpu()
+        return tokens
+
+    @torch.no_grad()
+    def keep_partners(self, tokens: Tensor, generator: torch.Generator) -> None:
+        """Keep the images of ``tokens`` (n, v, t, d) as partners for prediction."""
+        rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
+        self.bank = mean_view(tokens[rows]).half().to(self.mean.device)
+        self.bank_tokens = tokens[rows, 0].half().to(self.mean.device)
+
+
+def mean_view(tokens: Tensor) -> Tensor:
+    """One unit vector for each image, the mean direction of its views' pooled tokens.
+
+    Averaging over the views takes out what the augmentations put in: on MobileNetV2 features of
+    Imagenette 92 % of the 20 nearest neighbours are of the same class, against 88 % for the
+    clean view alone.
+
+    Parameters
+    ----------
+    tokens
+        (n, v, t, d).
+
+    Returns
+    -------
+    Tensor
+        (n, d).
+    """
+    return F.normalize(F.normalize(tokens[:, :, 0], dim=-1).mean(1), dim=-1)
+
+
+def _float(part: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))

@@ -1,0 +1,173 @@
+"""The training loop, on one screen.
+
+In: a network, tokens (n, v, t, d), every image's neighbours (n, m).
+Out: the network trained in place, and the losses of every epoch.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from mfavbs.errors import RunError
+from mfavbs.losses import balance_loss, cluster_loss, instance_loss
+from mfavbs.network import Network
+from mfavbs.pairs import Pair, disjoint_pairs, paper_pair
+from mfavbs.progress import Progress
+
+Objective = Literal["disjoint", "paper"]
+MIN_STEPS = 300  # below, the schedule is over before the heads agree
+
+
+def default_epochs(n_images: int, batch_size: int) -> int:
+    """Epochs for at least ``MIN_STEPS`` steps, and at least 10."""
+    return max(10, math.ceil(MIN_STEPS / math.ceil(n_images / batch_size)))
+
+
+def train(
+    network: Network,
+    tokens: Tensor,
+    neighbours: Tensor,
+    *,
+    objective: Objective = "disjoint",
+    epochs: int = 20,
+    batch_size: int = 512,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    accelerator: Accelerator | None = None,
+    checkpoint: Path | None = None,
+    verbose: bool = False,
+) -> list[dict[str, float]]:
+    """Train ``network`` by the instance, cluster and balance losses.
+
+    Parameters
+    ----------
+    network
+        Its projection fitted, its heads started.
+    tokens
+        (n, v, t, d) from :meth:`Network.project`.
+    neighbours
+        (n, m) rows; only the disjoint objective looks at them.
+    objective
+        ``"paper"`` contrasts the two halves of each fused pair (arXiv 2511.08883);
+        ``"disjoint"`` contrasts halves of two pairs that share no view.
+    epochs, batch_size, learning_rate
+        AdamW on a one-cycle schedule; batches are of ``batch_size`` images at the most, and about
+        equally large.
+    seed
+        Of the batches and the pairs.
+    accelerator
+        Device and processes; by default accelerate's own choice.
+    checkpoint
+        File written after every epoch; where it exists, training goes on from it.
+    verbose
+        Show progress on stderr.
+
+    Returns
+    -------
+    list of dict
+        For each epoch ``epoch``, ``instance``, ``cluster``, ``balance``, ``total``, and the list
+        ``heads`` with the cluster plus balance loss of every head.
+    """
+    accelerator = accelerator or Accelerator()
+    n, n_views = tokens.shape[:2]
+    n_batches = math.ceil(n / batch_size)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=epochs * n_batches, pct_start=0.1
+    )
+    history = _resume(checkpoint, network, optimizer, schedule)
+    model, optimizer = accelerator.prepare(network, optimizer)
+    tokens = tokens.to(accelerator.device)
+
+    with Progress("training", epochs, "epochs", len(history), show=verbose) as progress:
+        for epoch in range(len(history), epochs):
+            # An epoch is a function of the weights, the seed and its number: a resumed run
+            # needs no state of any random generator.
+            generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+            sums = torch.zeros(3 + network.n_cluster_heads, device=accelerator.device)
+            for rows in torch.randperm(n, generator=generator).tensor_split(n_batches):
+                if objective == "paper":
+                    pairs: tuple[Pair, ...] = (paper_pair(rows, n_views, generator),)
+                else:
+                    pairs = disjoint_pairs(rows, neighbours, n_views, generator)
+                instance, cluster, balance = step_losses(model, tokens, pairs)
+                loss = instance + (cluster + balance).mean()
+                optimizer.zero_grad()
+                accelerator.backward(loss)
+                optimizer.step()
+                schedule.step()
+                parts = torch.stack([instance, cluster.mean(), balance.mean()])
+                sums += torch.cat([parts, cluster + balance]).detach()
+            history.append(_summary(epoch + 1, (sums / n_batches).tolist()))
+            _save(checkpoint, network, optimizer, schedule, history)
+            progress.advance(1, note=f"loss {history[-1]['total']:.3f}")
+    return history
+
+
+def step_losses(
+    model: torch.nn.Module, tokens: Tensor, pairs: tuple[Pair, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Instance loss (), cluster loss (h,) and balance loss (h,) of one batch of pairs.
+
+    One pair: its two halves are contrasted. Two pairs: both halves of the first are contrasted
+    with those of the second.
+    """
+    row, view, partner_row, partner_view = (
+        torch.cat(column).to(tokens.device) for column in zip(*pairs, strict=True)
+    )
+    za, zb, qa, qb = model(tokens[row, view], tokens[partner_row, partner_view])
+    pa, pb = qa.float().softmax(-1), qb.float().softmax(-1)  # (h, b or 2b, k)
+    if len(pairs) == 2:
+        (za, zb), (pa, pb) = _regroup(za, zb, 0), _regroup(pa, pb, 1)
+    balance = balance_loss(torch.cat([pa, pb], dim=1))
+    return instance_loss(za, zb), cluster_loss(pa, pb), balance
+
+
+def _regroup(a: Tensor, b: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """From (views of both pairs), (partners of both) to (all of pair one), (all of pair two)."""
+    (a1, a2), (b1, b2) = a.chunk(2, axis), b.chunk(2, axis)
+    return torch.cat([a1, b1], axis), torch.cat([a2, b2], axis)
+
+
+def _summary(epoch: int, means: list[float]) -> dict:
+    instance, cluster, balance, *heads = means
+    return {
+        "epoch": epoch,
+        "instance": instance,
+        "cluster": cluster,
+        "balance": balance,
+        "total": instance + cluster + balance,
+        "heads": heads,
+    }
+
+
+def _save(path: Path | None, network, optimizer, schedule, history: list) -> None:
+    if path is None:
+        return
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "history": history,
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _resume(path: Path | None, network, optimizer, schedule) -> list:
+    if path is None or not path.exists():
+        return []
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)  # runs no code
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+    except Exception as error:
+        raise RunError(f"The checkpoint {path} cannot be resumed ({error}). Remove it.") from error
+    return state["history"]
