@@ -110,8 +110,14 @@ class Network(nn.Module):
     def keep_partners(self, tokens: Tensor, generator: torch.Generator) -> None:
         """Keep the images of ``tokens`` (n, v, t, d) as partners for prediction."""
         rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
-        self.bank = mean_view(tokens[rows]).half().to(self.mean.device)
-        self.bank_tokens = tokens[rows, 0].half().to(self.mean.device)
+        self.make_room(len(rows))
+        self.bank.copy_(mean_view(tokens[rows]))
+        self.bank_tokens.copy_(tokens[rows, 0])
+
+    def make_room(self, n_partners: int) -> None:
+        """Size the bank for ``n_partners`` images, before they are kept or loaded."""
+        self.bank = self.bank.new_zeros(n_partners, self.bank.shape[1])
+        self.bank_tokens = self.bank_tokens.new_zeros(n_partners, *self.bank_tokens.shape[1:])
 
 
 def mean_view(tokens: Tensor) -> Tensor:

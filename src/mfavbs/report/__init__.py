@@ -1,6 +1,6 @@
 """A run folder comes in, one self-contained HTML file comes out.
 
-``reading.py`` checks the run folder's files, ``thumbnails.py`` decodes the few images on show,
+``thumbnails.py`` decodes the few images on show,
 ``data.py`` makes plain values of both, ``page.py`` sets the page from those.
 """
 

@@ -1,0 +1,59 @@
+"""Cluster images without labels: multiple fusing-augmenting ViT blocks on frozen features."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mfavbs.blocks import FAVB, MFAVBs, ViT
+    from mfavbs.encoders import load_encoder
+    from mfavbs.errors import MfavbsError
+    from mfavbs.estimator import MFAVBsClustering
+    from mfavbs.features import FeatureStore, embed
+    from mfavbs.images import open_images
+    from mfavbs.metrics import score
+    from mfavbs.clustering import cluster_images, predict_images
+    from mfavbs.runs import Run
+
+__version__ = "0.1.0"
+
+# Imported when first asked for: torch takes seconds, and `mfavbs --help` needs none of it.
+_HOME = {
+    "FAVB": "blocks",
+    "FeatureStore": "features",
+    "MFAVBs": "blocks",
+    "MFAVBsClustering": "estimator",
+    "MfavbsError": "errors",
+    "Run": "runs",
+    "ViT": "blocks",
+    "cluster_images": "clustering",
+    "embed": "features",
+    "load_encoder": "encoders",
+    "open_images": "images",
+    "predict_images": "clustering",
+    "score": "metrics",
+}
+__all__ = [
+    "FAVB",
+    "FeatureStore",
+    "MFAVBs",
+    "MFAVBsClustering",
+    "MfavbsError",
+    "Run",
+    "ViT",
+    "cluster_images",
+    "embed",
+    "load_encoder",
+    "open_images",
+    "predict_images",
+    "score",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(f"mfavbs.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'mfavbs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,411 @@
+"""The whole flow: a source of images in, a run folder out.
+
+In: a folder, a list, a tar, an array of images; a feature store; or ready-made features (n, …, d).
+Out: clusters (n,) of the readable images, in a folder that can be looked at, kept and applied.
+"""
+
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.preprocessing import normalize
+
+from mfavbs import runs
+from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
+from mfavbs.errors import EncoderError, RunError, SourceError
+from mfavbs.estimator import MFAVBsClustering
+from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.images import Images, open_images
+from mfavbs.metrics import score
+from mfavbs.report import write_report
+
+Source = str | Path | Sequence[str | Path] | np.ndarray
+_KMEANS_STARTS = 10
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is clustered: features (n, v, t, d) and, as far as they are known, their images."""
+
+    array: np.ndarray
+    keys: list[str]
+    folders: list[str] | None
+    failures: list[tuple[str, str]]
+    images: Images | None
+    source: dict[str, str]
+    encoder: dict[str, Any]
+
+
+def cluster_images(
+    source: Source,
+    n_clusters: int,
+    *,
+    out: str | Path,
+    encoder: str = DEFAULT_ENCODER,
+    weights: str | Path | None = None,
+    image_size: int | None = None,
+    grid: int = 0,
+    n_views: int = 5,
+    seed: int = 0,
+    labels: Sequence[str] | None = None,
+    labels_from_folders: bool = False,
+    overwrite: bool = False,
+    n_workers: int | None = None,
+    device: str = "auto",
+    verbose: bool = True,
+    **estimator: Any,
+) -> runs.Run:
+    """Cluster images without labels and write a run folder.
+
+    Parameters
+    ----------
+    source
+        A folder (searched to any depth), a ``.tar``, a text file of paths, a list of paths, an
+        array of images (n, h, w[, 3]), a feature store, or a ``.npy`` of features (n, …, d).
+    n_clusters
+        k >= 2.
+    out
+        The run folder. Interrupted, the same call goes on with it.
+    encoder, weights, image_size, grid
+        As in :func:`mfavbs.encoders.load_encoder`; not looked at where the source is features.
+    n_views
+        Views of every image, the clean one included.
+    seed
+        Of the views and of the training.
+    labels
+        (n,) known labels of the images, in the source's order. They are scored against, and
+        never trained on.
+    labels_from_folders
+        Take the sub-folders for those labels.
+    overwrite
+        Replace the finished run in ``out``.
+    n_workers
+        Processes that decode and augment.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``mps``.
+    verbose
+        Show progress on stderr.
+    **estimator
+        Further parameters of :class:`mfavbs.MFAVBsClustering`.
+
+    Returns
+    -------
+    Run
+        The finished run, read back from ``out``.
+
+    Raises
+    ------
+    MfavbsError
+        Whatever was wrong with the source, the encoder, the store or the folder.
+    """
+    out = Path(out)
+    model = MFAVBsClustering(
+        n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
+    )
+    model._validate_params()
+    parameters = {
+        **{k: v for k, v in model.get_params().items() if k not in ("random_state", "verbose")},
+        "encoder": encoder,
+        "weights": None if weights is None else str(Path(weights).resolve()),
+        "image_size": image_size,
+        "grid": grid,
+        "n_views": n_views,
+        "seed": seed,
+    }
+    opened = _open(source)
+    runs.begin_run(out, parameters, overwrite=overwrite)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "features"):
+        features = _features(
+            opened,
+            out / runs.FEATURES,
+            parameters,
+            n_workers=n_workers,
+            verbose=verbose,
+            device=device,
+        )
+    truth = _truth(features, opened, labels, labels_from_folders)
+    with _timed(seconds, "training"):
+        model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
+    with _timed(seconds, "writing"):
+        model.save(out / runs.MODEL)
+        runs.write_labels(
+            out, features.keys, model.labels_, model.probabilities_, truth, features.failures
+        )
+    metrics = _metrics(model, features, truth, seed, seconds)
+    runs.write_record(out, metrics, _record(features, parameters, str(model.network_.mean.device)))
+    write_report(out, features.images)
+    return runs.read_run(out)
+
+
+def predict_images(
+    run: str | Path,
+    source: Source,
+    *,
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    n_workers: int | None = None,
+    device: str = "auto",
+    verbose: bool = True,
+) -> Path:
+    """Cluster new images with a finished run's network.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    source
+        As in :func:`cluster_images`, of the same kind as the run's own: images for a run of
+        images, features for one of features.
+    out
+        Folder for labels.csv, labels.parquet and failures.csv; by default
+        ``predictions/NAME`` in the run folder. Interrupted, the same call goes on with it.
+    weights
+        Where the encoder's weights lie now, if not where they lay for the run.
+    n_workers, device, verbose
+        As in :func:`cluster_images`.
+
+    Returns
+    -------
+    Path
+        ``out``.
+    """
+    run = Path(run)
+    record = runs.read_run(run).record
+    model = MFAVBsClustering.load(run / runs.MODEL)
+    opened = _open(source)
+    out = Path(out) if out is not None else run / "predictions" / _name(opened)
+    parameters = dict(record["parameters"])
+    if weights is not None:
+        parameters["weights"] = str(weights)
+    out.mkdir(parents=True, exist_ok=True)
+    features = _features(
+        opened,
+        out / runs.FEATURES,
+        parameters,
+        n_workers=n_workers,
+        verbose=verbose,
+        device=device,
+    )
+    _check_same_encoder(record["encoder"], features.encoder)
+    probabilities = model.predict_proba(features.array)
+    runs.write_labels(
+        out,
+        features.keys,
+        probabilities.argmax(axis=1),
+        probabilities,
+        failures=features.failures,
+    )
+    return out
+
+
+def evaluate_run(run: str | Path, truth: dict[str, str]) -> dict[str, float]:
+    """ACC, NMI and ARI of a finished run against known labels by path.
+
+    Raises
+    ------
+    RunError
+        If a clustered image has no label in ``truth``.
+    """
+    read = runs.read_run(Path(run))
+    paths = read.path.to_pylist()
+    missing = [path for path in paths if path not in truth]
+    if missing:
+        raise RunError(
+            f"{len(missing)} of {len(paths)} images of {run} have no label in the truth given, "
+            f"{missing[0]!r} the first. Expected one row `path,label` for each, with the paths "
+            "of labels.csv."
+        )
+    return score([truth[path] for path in paths], read.cluster)
+
+
+def _open(source: Source) -> Images | FeatureStore | np.ndarray | Path:
+    """Images; a finished feature store; or features, as an array or the path of a .npy file."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        for store in (path, path / runs.FEATURES):
+            if is_store(store):  # a store, or the one inside a run folder
+                return FeatureStore.open(store)
+        if path.suffix == ".npy" and path.is_file():
+            return _open_npy(path)
+    elif isinstance(source, np.ndarray) and source.ndim == 2:
+        return source
+    return open_images(source)
+
+
+def _open_npy(path: Path) -> Images | Path:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise SourceError(f"{path} cannot be read as an array: {error}") from error
+    if array.dtype == np.uint8:
+        return open_images(np.asarray(array))
+    if not np.issubdtype(array.dtype, np.floating) or array.ndim not in (2, 3, 4):
+        raise SourceError(
+            f"{path} holds {array.dtype} of shape {array.shape}; expected floating-point features "
+            "(n, d), (n, v, d) or (n, v, t, d), or uint8 images (n, h, w[, 3])."
+        )
+    return path
+
+
+def _name(opened: Images | FeatureStore | np.ndarray | Path) -> str:
+    if isinstance(opened, FeatureStore):
+        opened = opened.path
+    location = str(opened) if isinstance(opened, Path) else getattr(opened, "location", "")
+    return Path(location).name.split(".")[0] or "array"
+
+
+def _features(
+    opened: Images | FeatureStore | np.ndarray | Path,
+    store: Path,
+    parameters: dict[str, Any],
+    *,
+    n_workers: int | None,
+    verbose: bool,
+    device: str,
+) -> Features:
+    """Features of whatever was opened; those of images are made in, or found in, ``store``."""
+    if isinstance(opened, np.ndarray | Path):
+        array = opened if isinstance(opened, np.ndarray) else np.load(opened, mmap_mode="r")
+        location = "" if isinstance(opened, np.ndarray) else str(opened.resolve())
+        keys = [f"{row:0{len(str(len(array) - 1))}d}" for row in range(len(array))]
+        source = {"kind": "features", "location": location}
+        return Features(array, keys, None, [], None, source, {"name": "features"})
+    images = None
+    if isinstance(opened, Images):
+        images = opened
+        encoder = load_encoder(
+            parameters["encoder"],
+            weights=parameters["weights"],
+            image_size=parameters["image_size"],
+            grid=parameters["grid"],
+        )
+        opened = embed(
+            images,
+            store,
+            encoder,
+            n_views=parameters["n_views"],
+            seed=parameters["seed"],
+            device=device,
+            n_workers=n_workers,
+            verbose=verbose,
+        )
+    made_by = {k: opened.parameters[k] for k in ("weights_hash", "image_size", "grid", "n_views")}
+    made_by["name"] = opened.parameters["encoder"]
+    return Features(
+        opened.features,
+        opened.keys,
+        opened.labels,
+        opened.failures,
+        images,
+        opened.parameters["source"],
+        made_by,
+    )
+
+
+def _check_same_encoder(fitted: dict[str, Any], now: dict[str, Any]) -> None:
+    for name, value in fitted.items():
+        if name != "n_views" and now.get(name) != value:
+            raise EncoderError(
+                f"The run was made with {name}={value!r}, these features with "
+                f"{name}={now.get(name)!r}; a cluster means nothing across encoders. "
+                "Give the run's own weights by --weights, or images instead of features."
+            )
+
+
+def _truth(
+    features: Features,
+    opened: Images | FeatureStore | np.ndarray | Path,
+    labels: Sequence[str] | None,
+    from_folders: bool,
+) -> list[str] | None:
+    """Known labels of the readable images, (n,), for scoring only."""
+    if labels is not None:
+        keys = opened.keys if isinstance(opened, Images) else features.keys
+        if len(labels) != len(keys):
+            raise SourceError(f"{len(labels)} labels for {len(keys)} images; expected one each.")
+        by_key = dict(zip(keys, map(str, labels), strict=True))
+        return [by_key[key] for key in features.keys]
+    if not from_folders:
+        return None
+    if features.folders is None:
+        raise SourceError(
+            "Labels were to come from sub-folders, but all images lie in one. "
+            "Drop --labels-from-folders, or sort the labelled images into a folder for each label."
+        )
+    return features.folders
+
+
+def _metrics(
+    model: MFAVBsClustering,
+    features: Features,
+    truth: list[str] | None,
+    seed: int,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
+        "n_images": len(features.keys),
+        "n_failures": len(features.failures),
+        "n_clusters": model.n_clusters,
+        "n_clusters_found": len(np.unique(model.labels_)),
+        "losses": model.loss_history_,
+    }
+    if truth is not None:
+        metrics["scores"] = score(truth, model.labels_)
+        with _timed(seconds, "k-means, for comparison"):
+            clusters = kmeans(features.array, model.n_clusters, seed)
+        metrics["baselines"] = {"k-means": score(truth, clusters)}
+    metrics["seconds"] = seconds
+    metrics["peak_memory_mib"] = _peak_memory_mib()
+    return metrics
+
+
+def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """The yardstick: k-means, best of 10 starts, on the clean views' l2-normalised features."""
+    clean = features.reshape(len(features), -1, features.shape[-1])[:, 0].astype(np.float32)
+    model = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed)
+    return model.fit_predict(normalize(clean))
+
+
+def _record(features: Features, parameters: dict[str, Any], device: str) -> dict[str, Any]:
+    packages = ("mfavbs", "torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
+    return {
+        "schema": runs.SCHEMA,
+        "source": features.source,
+        "parameters": parameters,
+        "encoder": features.encoder,
+        "device": device,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def _peak_memory_mib() -> float:
+    """Of this process; its workers decode images one by one and hold little."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

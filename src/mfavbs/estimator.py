@@ -1,0 +1,400 @@
+"""The whole method as a scikit-learn estimator.
+
+In: features of images, (n, d), (n, v, d) or (n, v, t, d).
+Out: labels (n,), probabilities (n, k), representations (n, width).
+"""
+
+import json
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from safetensors.torch import load_model, save_model
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
+from sklearn.cluster import KMeans
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from torch import Tensor
+
+from mfavbs.blocks import Fusion
+from mfavbs.encoders import has_bfloat16, pick_device
+from mfavbs.errors import RunError, SourceError
+from mfavbs.labels import assign, decide
+from mfavbs.neighbours import nearest_neighbours
+from mfavbs.network import Network, mean_view
+from mfavbs.training import Objective, default_epochs, train
+
+MODEL_SCHEMA = 1
+_GATE = 0.05  # anything from 0.01 to 0.1 gave the same clusters
+_CLUSTER_HEADS = 8
+_FINITE_CHUNK = 4096
+
+
+class MFAVBsClustering(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
+    """Cluster images by multiple fusing-augmenting ViT blocks on frozen features.
+
+    Parameters
+    ----------
+    n_clusters
+        k >= 2.
+    objective
+        ``"disjoint"`` fuses every view with a neighbour's and contrasts pairs that share no view;
+        ``"paper"`` fuses two views of an image and contrasts the halves (arXiv 2511.08883).
+    fusion
+        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.blocks.MFAVBs`.
+    n_blocks
+        M >= 0, fusing-augmenting blocks in a row.
+    shared_depth, fused_depth
+        Transformer blocks in the shared-weight ViT and in the larger one.
+    n_attention_heads
+        Of both ViTs; divides ``dim``.
+    dim
+        Width of the network's tokens: principal components kept of the features.
+    gate
+        Start of the residual branches' learned scale; ``None`` leaves it out; ``"auto"`` is 0.05
+        for the disjoint objective and ``None`` for the paper's.
+    init
+        Start of the cluster heads: ``"k-means++"`` takes the centroids of a k-means of the
+        features, another for each head, ``"random"`` random directions; ``"auto"`` is the former
+        for the disjoint objective and the latter for the paper's.
+    n_cluster_heads
+        Heads trained side by side, of which the one with the lowest loss answers; ``"auto"`` is
+        8 for the disjoint objective and 1 for the paper's.
+    n_neighbors
+        Neighbours of an image taken for positives and partners.
+    epochs
+        Passes over the images; ``None`` is as many as make 300 steps, and 10 at least.
+    batch_size
+        Images in a batch, at the most.
+    learning_rate
+        Peak of the one-cycle schedule.
+    device
+        ``"auto"`` is accelerate's choice; ``"cpu"`` keeps to the processor.
+    random_state
+        Seed; the same seed on the same machine gives the same labels.
+    verbose
+        Show progress on stderr.
+
+    Attributes
+    ----------
+    labels_
+        (n,) cluster of every image.
+    confidences_
+        (n,) probability of that cluster, in [1/k, 1].
+    probabilities_
+        (n, k).
+    loss_history_
+        For each epoch a dict of the mean losses.
+    head_
+        Number of the cluster head that answers.
+    network_
+        The trained :class:`mfavbs.network.Network`.
+    n_features_in_
+        Width d of the features.
+
+    References
+    ----------
+    Multiple fusing-augmenting ViT blocks for image clustering, arXiv 2511.08883.
+    Contrastive Clustering, AAAI 2021, arXiv 2009.09687.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from mfavbs import MFAVBsClustering
+    >>> X = load_digits().data
+    >>> model = MFAVBsClustering(n_clusters=10, epochs=2, random_state=0).fit(X)
+    >>> model.labels_.shape
+    (1797,)
+    """
+
+    _parameter_constraints: dict = {
+        "n_clusters": [Interval(Integral, 2, None, closed="left")],
+        "objective": [StrOptions({"disjoint", "paper"})],
+        "fusion": [StrOptions({"channel", "token", "none"})],
+        "n_blocks": [Interval(Integral, 0, None, closed="left")],
+        "shared_depth": [Interval(Integral, 0, None, closed="left")],
+        "fused_depth": [Interval(Integral, 0, None, closed="left")],
+        "n_attention_heads": [Interval(Integral, 1, None, closed="left")],
+        "dim": [Interval(Integral, 1, None, closed="left")],
+        "gate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"}), None],
+        "init": [StrOptions({"auto", "k-means++", "random"})],
+        "n_cluster_heads": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "epochs": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        objective: Objective = "disjoint",
+        fusion: Fusion = "channel",
+        n_blocks: int = 1,
+        shared_depth: int = 1,
+        fused_depth: int = 1,
+        n_attention_heads: int = 4,
+        dim: int = 128,
+        gate: float | Literal["auto"] | None = "auto",
+        init: Literal["auto", "k-means++", "random"] = "auto",
+        n_cluster_heads: int | Literal["auto"] = "auto",
+        n_neighbors: int = 20,
+        epochs: int | None = None,
+        batch_size: int = 512,
+        learning_rate: float = 1e-3,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.objective = objective
+        self.fusion = fusion
+        self.n_blocks = n_blocks
+        self.shared_depth = shared_depth
+        self.fused_depth = fused_depth
+        self.n_attention_heads = n_attention_heads
+        self.dim = dim
+        self.gate = gate
+        self.init = init
+        self.n_cluster_heads = n_cluster_heads
+        self.n_neighbors = n_neighbors
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y: object = None, *, checkpoint: Path | None = None) -> "MFAVBsClustering":
+        """Train the network on features and cluster them.
+
+        Parameters
+        ----------
+        X
+            (n, d) features, or (n, v, d) or (n, v, t, d) of v views of t tokens; view 0 is the
+            clean one, token 0 the pooled feature.
+        y
+            Ignored.
+        checkpoint
+            File written after every epoch and gone on from where it exists.
+
+        Raises
+        ------
+        SourceError
+            (a ValueError) If there are fewer images than clusters, or features that are not
+            finite.
+        """
+        self._validate_params()
+        features = self._check_features(X, reset=True)
+        n, _, n_tokens, n_features = features.shape
+        if n < self.n_clusters:
+            raise SourceError(
+                f"n_samples={n} should be >= n_clusters={self.n_clusters}; "
+                "lower n_clusters (-k) or add images."
+            )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        generator = torch.Generator().manual_seed(seed)
+        self.network_ = self._build(n_features, n_tokens, seed)
+        self.network_.fit_projection(features, generator)
+        tokens = self.network_.project(features)  # (n, v, t, width)
+        embeddings = mean_view(tokens)  # (n, width)
+        if self._choose("init", "k-means++", "random") == "k-means++":
+            self._start_heads(embeddings, seed)
+        m = min(self.n_neighbors, n - 1)
+        self.loss_history_ = train(
+            self.network_,
+            tokens,
+            nearest_neighbours(embeddings, m),
+            objective=self.objective,
+            epochs=self.epochs or default_epochs(n, self.batch_size),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=seed,
+            accelerator=_accelerator(self.device),
+            checkpoint=checkpoint,
+            verbose=self.verbose,
+        )
+        if self.objective == "disjoint":
+            self.network_.keep_partners(tokens, generator)
+        self.head_ = int(np.argmin(self.loss_history_[-1]["heads"]))
+        self.probabilities_, _ = self._assign(tokens)
+        self.labels_, self.confidences_ = decide(self.probabilities_)
+        return self
+
+    def predict(self, X) -> np.ndarray:
+        """Cluster (n,) of every image in ``X``; for the rows of ``fit`` these are ``labels_``."""
+        return self.predict_proba(X).argmax(axis=1)
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Probability (n, k) of every cluster for every image in ``X``."""
+        return self._assign(self._project(X))[0]
+
+    def transform(self, X) -> np.ndarray:
+        """Representation (n, dim) of every image in ``X``, of unit length."""
+        return self._assign(self._project(X))[1]
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into ``folder``; nothing is pickled."""
+        check_is_fitted(self)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        parameters = self.get_params()
+        if not isinstance(self.random_state, Integral):
+            parameters["random_state"] = None  # the state of a generator has no place in JSON
+        config = {
+            "schema": MODEL_SCHEMA,
+            "parameters": {k: v.item() if hasattr(v, "item") else v for k, v in parameters.items()},
+            "n_features": self.n_features_in_,
+            "n_tokens": self.network_.mean.shape[0],
+            "bank": len(self.network_.bank),
+            "head": self.head_,
+        }
+        text = json.dumps(config, indent=2) + "\n"
+        (folder / "config.json").write_text(text, encoding="utf-8")
+        save_model(self.network_, str(folder / "model.safetensors"))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "MFAVBsClustering":
+        """Read back what :meth:`save` wrote.
+
+        Raises
+        ------
+        RunError
+            If the folder is no model, is damaged or of a newer schema.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            schema = config["schema"]
+            if schema > MODEL_SCHEMA:
+                raise RunError(
+                    f"The model {folder} has schema {schema}, this version of mfavbs reads up to "
+                    f"{MODEL_SCHEMA}. Upgrade mfavbs."
+                )
+            model = cls(**config["parameters"])
+            model.network_ = model._build(config["n_features"], config["n_tokens"], 0)
+            model.network_.make_room(config["bank"])
+            load_model(model.network_, str(folder / "model.safetensors"))
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{folder} is not a model that mfavbs can read ({error}). Expected config.json "
+                "and model.safetensors as `mfavbs cluster` writes them."
+            ) from error
+        model.network_.eval()
+        model.n_features_in_ = config["n_features"]
+        model.head_ = config["head"]
+        return model
+
+    def _choose(self, name: str, disjoint: Any, paper: Any) -> Any:
+        """Parameter ``name``, or what its ``"auto"`` stands for under the objective."""
+        value = getattr(self, name)
+        return value if value != "auto" else disjoint if self.objective == "disjoint" else paper
+
+    def _build(self, n_features: int, n_tokens: int, seed: int) -> Network:
+        if self.dim % self.n_attention_heads:
+            raise SourceError(
+                f"dim={self.dim} should be a multiple of "
+                f"n_attention_heads={self.n_attention_heads}."
+            )
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers alone
+            torch.manual_seed(seed)
+            return Network(
+                n_features,
+                n_tokens,
+                self.n_clusters,
+                self._choose("n_cluster_heads", _CLUSTER_HEADS, 1),
+                self.dim,
+                n_blocks=self.n_blocks,
+                shared_depth=self.shared_depth,
+                fused_depth=self.fused_depth,
+                n_heads=self.n_attention_heads,
+                fusion=self.fusion,
+                gate=self._choose("gate", _GATE, None),
+            )
+
+    def _start_heads(self, embeddings: Tensor, seed: int) -> None:
+        prototypes = self.network_.cluster_heads.prototypes  # (h, k, d)
+        for head in range(len(prototypes)):
+            state = (seed + head) % 2**32
+            kmeans = KMeans(self.n_clusters, n_init=1, random_state=state).fit(embeddings.numpy())
+            centroids = torch.from_numpy(kmeans.cluster_centers_)
+            prototypes.data[head] = F.normalize(centroids, dim=-1)
+
+    def _assign(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        probabilities, representations = assign(self.network_, tokens)
+        return probabilities[self.head_].numpy(), representations.numpy()
+
+    def _project(self, X) -> Tensor:
+        check_is_fitted(self)
+        features = self._check_features(X, reset=False)
+        expected = self.network_.mean.shape[0]
+        if features.shape[2] != expected:
+            raise SourceError(
+                f"X has {features.shape[2]} tokens a view, but MFAVBsClustering was fitted with "
+                f"{expected}: embed the images with the same grid."
+            )
+        return self.network_.project(features)
+
+    def _check_features(self, X, *, reset: bool) -> np.ndarray:
+        """(n, v, t, d), finite; a memory-mapped array stays one."""
+        array = check_array(
+            X,
+            dtype=[np.float32, np.float64, np.float16],
+            allow_nd=True,
+            ensure_all_finite=False,
+            ensure_min_features=1,
+            estimator=self,
+            input_name="X",
+        )
+        if array.ndim > 4:
+            raise SourceError(
+                f"X has shape {array.shape}; expected (n, d), (n, v, d) or (n, v, t, d)."
+            )
+        if array.ndim == 2:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            array = array[:, None, None]
+        else:
+            array = array if array.ndim == 4 else array[:, :, None]
+            validate_data(self, array[:, 0, 0], reset=reset, skip_check_array=True)
+        if min(array.shape) == 0:
+            raise SourceError(f"X has shape {array.shape}: no axis may be empty.")
+        _check_finite(array)
+        return array
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.dim
+
+
+def _check_finite(features: np.ndarray) -> None:
+    bad: list[int] = []
+    for start in range(0, len(features), _FINITE_CHUNK):
+        part = features[start : start + _FINITE_CHUNK].reshape(-1, features[0].size)
+        bad += (start + np.flatnonzero(~np.isfinite(part).all(axis=1))).tolist()
+    if bad:
+        rows = ", ".join(map(str, bad[:10])) + (", …" if len(bad) > 10 else "")
+        raise SourceError(
+            f"Input X contains NaN or infinity in {len(bad)} of {len(features)} rows: {rows}. "
+            "Remove those rows or embed their images again."
+        )
+
+
+def _accelerator(device: str) -> Accelerator:
+    precision = "bf16" if has_bfloat16(pick_device(device)) else "no"
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
