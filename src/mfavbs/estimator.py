@@ -29,7 +29,7 @@ from torch import Tensor
 from mfavbs.blocks import Fusion
 from mfavbs.encoders import has_bfloat16, pick_device
 from mfavbs.errors import RunError, SourceError
-from mfavbs.labels import assign, decide
+from mfavbs.labels import assign, decide, disagreement
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import Network, mean_view
 from mfavbs.training import Objective, default_epochs, train
@@ -70,7 +70,7 @@ class MFAVBsClustering(
         features, another for each head, ``"random"`` random directions; ``"auto"`` is the former
         for the disjoint objective and the latter for the paper's.
     n_cluster_heads
-        Heads trained side by side, of which the one with the lowest loss answers; ``"auto"`` is
+        Heads trained side by side, of which the one whose neighbours agree most answers; ``"auto"`` is
         8 for the disjoint objective and 1 for the paper's.
     n_neighbors
         Neighbours of an image taken for positives and partners.
@@ -216,11 +216,11 @@ class MFAVBsClustering(
         embeddings = mean_view(tokens)  # (n, width)
         if self._choose("init", "k-means++", "random") == "k-means++":
             self._start_heads(embeddings, seed)
-        m = min(self.n_neighbors, n - 1)
+        neighbours = nearest_neighbours(embeddings, min(self.n_neighbors, n - 1))
         self.loss_history_ = train(
             self.network_,
             tokens,
-            nearest_neighbours(embeddings, m),
+            neighbours,
             objective=self.objective,
             epochs=self.epochs or default_epochs(n, self.batch_size),
             batch_size=self.batch_size,
@@ -232,8 +232,9 @@ class MFAVBsClustering(
         )
         if self.objective == "disjoint":
             self.network_.keep_partners(tokens, generator)
-        self.head_ = int(np.argmin(self.loss_history_[-1]["heads"]))
-        self.probabilities_, _ = self._assign(tokens)
+        probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
+        self.head_ = int(disagreement(probabilities, neighbours).argmin())
+        self.probabilities_ = probabilities[self.head_].numpy()
         self.labels_, self.confidences_ = decide(self.probabilities_)
         return self
 

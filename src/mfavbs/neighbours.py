@@ -66,6 +66,6 @@ def _nearest_by_index(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tenso
     index.train(rows[torch.randperm(n, generator=torch.Generator().manual_seed(0))[: 64 * cells]])
     index.add(rows)
     index.nprobe = 32
-    _, found = index.search(queries.float().contiguous().numpy(), n_neighbours)
-    found = torch.from_numpy(found)
+    _, rows_found = index.search(queries.float().contiguous().numpy(), n_neighbours)
+    found = torch.from_numpy(rows_found)
     return torch.where(found < 0, found[:, :1], found)  # too few in the cells: the nearest again
