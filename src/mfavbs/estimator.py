@@ -75,7 +75,7 @@ class MFAVBsClustering(
     n_neighbors
         Neighbours of an image taken for positives and partners.
     epochs
-        Passes over the images; ``None`` is as many as make 300 steps, and 10 at least.
+        Passes over the images; ``None`` is as many as make 300 steps, and 4 at least.
     batch_size
         Images in a batch, at the most.
     learning_rate
@@ -156,7 +156,7 @@ class MFAVBsClustering(
         n_cluster_heads: int | Literal["auto"] = "auto",
         n_neighbors: int = 20,
         epochs: int | None = None,
-        batch_size: int = 512,
+        batch_size: int = 256,
         learning_rate: float = 1e-3,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,

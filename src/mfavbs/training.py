@@ -20,12 +20,15 @@ from mfavbs.pairs import Pair, disjoint_pairs, paper_pair
 from mfavbs.progress import Progress
 
 Objective = Literal["disjoint", "paper"]
-MIN_STEPS = 300  # below, the schedule is over before the heads agree
+MIN_STEPS, MIN_EPOCHS = 300, 4  # below, the heads do not agree yet; above, nothing is gained
+# Prototypes start as centroids and have far to go, the blocks as the identity and only little:
+# at one rate for both, 8 heads on Imagenette end between 0.85 and 0.95 instead of all at 0.95.
+_HEADS_FASTER = 5
 
 
 def default_epochs(n_images: int, batch_size: int) -> int:
-    """Epochs for at least ``MIN_STEPS`` steps, and at least 10."""
-    return max(10, math.ceil(MIN_STEPS / math.ceil(n_images / batch_size)))
+    """Epochs for at least ``MIN_STEPS`` steps, and at least ``MIN_EPOCHS``."""
+    return max(MIN_EPOCHS, math.ceil(MIN_STEPS / math.ceil(n_images / batch_size)))
 
 
 def train(
@@ -35,7 +38,7 @@ def train(
     *,
     objective: Objective = "disjoint",
     epochs: int = 20,
-    batch_size: int = 512,
+    batch_size: int = 256,
     learning_rate: float = 1e-3,
     seed: int = 0,
     accelerator: Accelerator | None = None,
@@ -76,9 +79,12 @@ def train(
     accelerator = accelerator or Accelerator()
     n, n_views = tokens.shape[:2]
     n_batches = math.ceil(n / batch_size)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    heads = list(network.cluster_heads.parameters())
+    rest = [*network.mfavbs.parameters(), *network.instance_head.parameters()]
+    rates = [learning_rate, _HEADS_FASTER * learning_rate]
+    optimizer = torch.optim.AdamW([{"params": rest}, {"params": heads}], weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=epochs * n_batches, pct_start=0.1
+        optimizer, rates, total_steps=epochs * n_batches, pct_start=0.1
     )
     history = _resume(checkpoint, network, optimizer, schedule)
     model, optimizer = accelerator.prepare(network, optimizer)

@@ -1,0 +1,5 @@
+"""``python -m mfavbs`` is the command line."""
+
+from mfavbs.cli import main
+
+main()

@@ -1,0 +1,151 @@
+"""The shards of a feature store that is being made, and joining them into the finished one.
+
+In: batches of views (b, v, 3, s, s), then their features (b, v, t, d) float16. Out: one file for
+every 512 images, whole or not there, and from all of them ``features.npy`` (n, v, t, d) and tables.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mfavbs.encoders import Encoder
+from mfavbs.errors import EncoderError, SourceError, StoreError
+from mfavbs.images import Images, folder_labels
+from mfavbs.store import write_failures, write_json, write_whole
+
+SHARD = 512  # images; a kill loses at most this much work. Part of the bytes: raise SCHEMA with it
+
+
+class Part:
+    """One batch of a shard: readable rows, their views or features, hashes; others' reasons."""
+
+    def __init__(self, items: list[tuple[int, torch.Tensor | None, str]]) -> None:
+        views = [view for _, view, _ in items if view is not None]
+        self.n = len(items)
+        self.rows = [row for row, view, _ in items if view is not None]
+        self.views = torch.stack(views) if views else None  # (b, v, 3, s, s)
+        self.hashes = [text for _, view, text in items if view is not None]
+        self.failures = {row: text for row, view, text in items if view is None}
+        self.features: np.ndarray | None = None  # (b, v, t, d)
+
+    def pin_memory(self) -> "Part":
+        self.views = None if self.views is None else self.views.pin_memory()
+        return self
+
+    def encode(self, encoder: Encoder, images: Images) -> None:
+        """Turn the views into features; raises `EncoderError` for those float16 cannot hold."""
+        if self.views is None:
+            return
+        views = self.views.to(encoder.mean.device, non_blocking=True)
+        tokens = encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2])  # (b, v, t, d)
+        self.views = None
+        features = tokens.half()
+        good = features.flatten(1).isfinite().all(1).tolist()
+        if not all(good):
+            bad = [images.keys[row] for row, fine in zip(self.rows, good) if not fine]
+            raise EncoderError(
+                f"expected features within float16's range (±65504), {encoder.name} gives larger "
+                f"ones or NaN for {', '.join(bad[:3])}{' and others' if len(bad) > 3 else ''}; "
+                "check --weights, or choose another --encoder"
+            )
+        self.features = features.cpu().numpy()
+
+
+def shard_path(out: Path, s: int) -> Path:
+    """Where shard ``s`` is, or will be."""
+    return out / "shards" / f"{s:08d}.safetensors"
+
+
+def write_shard(path: Path, parts: list[Part]) -> None:
+    """One file for features, rows, hashes and failures, so that one rename makes it whole."""
+    arrays = [part.features for part in parts if part.features is not None]
+    features = np.concatenate(arrays) if arrays else np.empty((0, 0, 0, 0), np.float16)
+    rows = np.array([row for part in parts for row in part.rows], dtype=np.int64)
+    failures = {row: reason for part in parts for row, reason in part.failures.items()}
+    about = {
+        "hashes": json.dumps([text for part in parts for text in part.hashes]),
+        "failures": json.dumps(failures),
+    }
+    content = save({"features": features, "rows": rows}, metadata=about)
+    write_whole(path, lambda file: file.write(content))
+
+
+def join_shards(images: Images, out: Path, parameters: dict[str, Any]) -> None:
+    """Put all shards into one file, then the manifest, then ``store.json``.
+
+    Raises
+    ------
+    SourceError
+        No image could be read.
+    StoreError
+        A shard is damaged.
+    """
+    shards = [shard_path(out, s) for s in range(-(-len(images) // SHARD))]
+    rows: list[int] = []
+    hashes: list[str] = []
+    failures: dict[int, str] = {}
+    shape: list[int] = []
+    for path in shards:
+        with _opened(path) as file:
+            about = file.metadata()
+            rows += file.get_tensor("rows").tolist()
+            hashes += json.loads(about["hashes"])
+            failures |= {int(row): reason for row, reason in json.loads(about["failures"]).items()}
+            one = file.get_slice("features").get_shape()
+            shape = one[1:] if one[0] else shape
+    if not rows:
+        first = "; ".join(f"{images.keys[row]}: {failures[row]}" for row in sorted(failures)[:3])
+        raise SourceError(
+            f"expected images that can be read, none of {len(images)} can: {first}; check the "
+            "source"
+        )
+
+    def write(npy: IO[bytes]) -> None:
+        # Not through a memory map: on a full disk that ends the process with a bus error.
+        header = {"descr": "<f2", "fortran_order": False, "shape": (len(rows), *shape)}
+        np.lib.format.write_array_header_1_0(npy, header)
+        for path in shards:
+            with _opened(path) as file:
+                npy.write(file.get_tensor("features").tobytes())
+
+    write_whole(out / "features.npy", write)
+    manifest = _manifest(images, rows, hashes)
+    write_whole(out / "manifest.parquet", lambda file: pq.write_table(manifest, file))
+    write_failures(out / "failures.csv", [(images.keys[r], failures[r]) for r in sorted(failures)])
+    write_json(out / "store.json", parameters)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"the shard {path} is damaged ({error}); remove it and run the same command again"
+        ) from error
+
+
+def _manifest(images: Images, rows: list[int], hashes: list[str]) -> pa.Table:
+    stats = [images.stat(row) for row in rows]
+    keys = [images.keys[row] for row in rows]
+    labels = folder_labels(keys)
+    return pa.table(
+        {
+            "row": pa.array(range(len(rows)), pa.int64()),
+            "path": pa.array(keys, pa.string()),
+            "size": pa.array([size for size, _ in stats], pa.int64()),
+            "mtime": pa.array([mtime for _, mtime in stats], pa.float64()),
+            "hash": pa.array(hashes, pa.string()),
+            "label": pa.array(labels, pa.string()) if labels else pa.nulls(len(keys), pa.string()),
+        }
+    )

@@ -1,0 +1,164 @@
+"""The weights of an encoder: a file of tensors, or a repository on the Hugging Face hub.
+
+In: a path or a repository, and a network. Out: the network with those weights, or an error that
+names the tensors in the way. Nothing that a file carries beside its tensors is ever run.
+"""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfavbs.errors import EncoderError
+
+_SECONDS_TO_ANSWER = 10.0
+
+
+def fetch_weights(name: str, repository: str, filenames: Sequence[str]) -> Path:
+    """Path of a model's weights in the hub's cache, downloaded first where it is not there.
+
+    Parameters
+    ----------
+    name
+        The encoder's, for messages.
+    repository
+        On the hub, as ``owner/name``.
+    filenames
+        What the file may be called, best first.
+
+    Raises
+    ------
+    EncoderError
+        It is not in the cache, and the hub does not answer or does not have it.
+    """
+    import huggingface_hub as hub
+
+    for filename in filenames:
+        cached = hub.try_to_load_from_cache(repository, filename)
+        if isinstance(cached, str):
+            return Path(cached)
+    try:
+        # One question without retries: a download's own six tries per file name take a minute to
+        # give up where there is no network.
+        siblings = hub.HfApi().model_info(repository, timeout=_SECONDS_TO_ANSWER).siblings or []
+        there = {sibling.rfilename for sibling in siblings}
+        filename = next((one for one in filenames if one in there), filenames[-1])
+        print(
+            f"Fetching the weights of {name} from the Hugging Face hub ({repository}) ...",
+            file=sys.stderr,
+        )
+        return Path(hub.hf_hub_download(repository, filename))
+    except Exception as error:  # of the hub's client, of its HTTP library, of the disk
+        raise not_downloaded(name, error) from error
+
+
+def not_downloaded(name: str, error: Exception) -> EncoderError:
+    """The error for weights that could not be had, with the ways on."""
+    return EncoderError(
+        f"the weights of {name} are not on this machine and could not be downloaded "
+        f"({_first_line(error)}); three ways on: --weights FILE with a checkpoint of your own; "
+        "HF_HOME=DIR with a cache filled on another machine; or --encoder pixels, which needs none"
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint by name, read without running any code that it may carry."""
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many types on damaged or hostile files
+        raise EncoderError(
+            f"expected tensors in .safetensors, or in a .pt file by name; the weights {path} "
+            f"cannot be read so: {_first_line(error)}; code in a pickle is never run: save "
+            "model.state_dict()"
+        ) from error
+    if isinstance(content, dict):
+        for key in ("state_dict", "model"):
+            content = content[key] if isinstance(content.get(key), dict) else content
+        content = {k.removeprefix("module."): v for k, v in content.items() if _is_tensor(k, v)}
+    if not isinstance(content, dict) or not content:
+        raise EncoderError(
+            f"expected tensors by name, the weights {path} hold none; save model.state_dict()"
+        )
+    return content
+
+
+def read_header(path: Path | None) -> dict[str, str]:
+    """What the header of a safetensors file says beside its tensors; nothing for other files."""
+    if path is None or path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except Exception as error:
+        raise EncoderError(
+            f"expected whole safetensors; the weights {path} cannot be read: "
+            f"{_first_line(error)}; copy or download the file again"
+        ) from error
+
+
+def fit_weights(
+    net: nn.Module, state: dict[str, Tensor], path: Path, drop: Sequence[str] = ()
+) -> None:
+    """Load ``state`` whole, or say which tensors do not fit.
+
+    Parameters
+    ----------
+    net
+        The network.
+    state
+        From :func:`read_weights`.
+    path
+        Where it came from, for messages.
+    drop
+        Modules, such as a classifier, that the checkpoint may have and the network has not.
+    """
+    # Batch norm's step counter is not a weight, and exporters leave it out.
+    own = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    prefixes = tuple(f"{module}." for module in drop)
+    extra = {
+        k
+        for k in state
+        if k not in own and not k.startswith(prefixes) and not k.endswith("num_batches_tracked")
+    }
+    missing = own.keys() - state.keys()
+    wrong = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    parts = [
+        f"{len(names)} {what} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in (("missing", missing), ("unexpected", extra))
+        if names
+    ]
+    parts += [f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}" for k in wrong[:3]]
+    if parts:
+        raise EncoderError(
+            f"the weights {path} do not fit the model: {'; '.join(parts)}; check that --encoder "
+            "names the model they were saved from"
+        )
+    net.load_state_dict({k: state[k] for k in own}, strict=False)
+
+
+def weights_hash(net: nn.Module) -> str:
+    """Digest of all tensors of ``net``, by name: 16 hex digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for key, tensor in sorted(net.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(np.ascontiguousarray(tensor.cpu().float().numpy()).data)
+    return digest.hexdigest()
+
+
+def _is_tensor(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, Tensor)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().split("\n")[0].rstrip(".;: ")
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

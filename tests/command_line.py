@@ -1,0 +1,43 @@
+"""Run the command line as a process: its exit code, its stdout, its stderr.
+
+Each call is a process of its own, forked from a server that has imported the package once: the
+imports take seconds, and there are many calls.
+"""
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["mfavbs.clustering", "open_clip", "timm"])
+
+
+class Result(NamedTuple):
+    code: int | None
+    out: str
+    err: str
+
+
+def _run(arguments: list[str], folder: Path, logs: Path) -> None:
+    os.chdir(folder)
+    for stream, name in ((1, "out"), (2, "err")):
+        target = os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(target, stream)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+    sys.argv = ["mfavbs", *arguments]
+    from mfavbs.cli import main
+
+    main()
+
+
+def mfavbs(*arguments: object, folder: Path) -> Result:
+    """Run ``mfavbs ARGUMENTS`` with ``folder`` as the current one."""
+    logs = folder / ".logs"
+    logs.mkdir(exist_ok=True)
+    process = CONTEXT.Process(target=_run, args=([str(a) for a in arguments], folder, logs))
+    process.start()
+    process.join()
+    return Result(process.exitcode, (logs / "out").read_text(), (logs / "err").read_text())

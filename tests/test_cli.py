@@ -1,0 +1,285 @@
+"""The command line as a process: what it prints, what it writes, how it fails."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pyarrow.parquet as pq
+import pytest
+from command_line import mfavbs
+
+from mfavbs import __version__
+
+COLOURS = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 200)}
+HOSTILE = "=cmd|' /C calc'!A0 <img src=x onerror=alert(1)>.png"
+QUICK = ("--encoder", "pixels", "--image-size", 8, "--views", 3, "--epochs", 3, "--workers", 0)
+
+
+def paint(path: Path, colour: tuple[int, int, int], seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(-25, 25, (16, 16, 3))
+    pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three folders of eight images, a hostile name, a broken file and one that is no image."""
+    folder = tmp_path_factory.mktemp("photos of mine é") / "photos"
+    for c, (name, colour) in enumerate(COLOURS.items()):
+        for i in range(8):
+            paint(folder / name / f"{i}.png", colour, 10 * c + i)
+    paint(folder / "red" / HOSTILE.replace("/", "⁄"), COLOURS["red"], 99)
+    (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    (folder / "notes.md").write_text("not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path) -> Path:
+    out = photos.parent / "run"
+    result = mfavbs(
+        "cluster", photos, "-k", 3, *QUICK, "--labels-from-folders", "--out", out, "--json",
+        folder=photos.parent,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["n_images"] == 25
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
+    labels = rows(run / "labels.csv")
+    assert list(labels[0]) == ["path", "cluster", "confidence", "label"]
+    assert len(labels) == 25
+    assert {row["label"] for row in labels} == set(COLOURS)
+    table = pq.read_table(run / "labels.parquet")
+    assert table.column_names == ["path", "cluster", "confidence", "label", "probabilities"]
+    assert np.allclose([sum(p) for p in table["probabilities"].to_pylist()], 1, atol=1e-5)
+    assert [row["path"] for row in rows(run / "failures.csv")] == ["red/broken.jpg"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["scores"]["acc"] == 1.0
+    assert metrics["baselines"]["k-means"]["acc"] > 0.9
+    assert len(metrics["losses"]) == 3
+    record = json.loads((run / "run.json").read_text())
+    assert record["parameters"]["n_clusters"] == 3
+    assert record["encoder"]["name"] == "pixels"
+    assert {p.name for p in (run / "model").iterdir()} == {"config.json", "model.safetensors"}
+    left_over = {p.name for p in run.iterdir()} - {
+        "labels.csv", "labels.parquet", "failures.csv", "metrics.json", "run.json", "model",
+        "report.html", "features",
+    }  # fmt: skip
+    assert not left_over
+
+
+def test_hostile_names_are_text_everywhere(photos: Path, run: Path) -> None:
+    assert "<img src=x" not in (run / "report.html").read_text()
+    for row in rows(run / "labels.csv"):
+        assert row["path"][0] not in "=+-@\t\r"
+        assert (photos / row["path"]).is_file()
+
+
+def test_source_is_left_as_it_was(photos: Path, run: Path) -> None:
+    assert sorted(p.name for p in photos.iterdir()) == ["blue", "green", "notes.md", "red"]
+
+
+def test_predict_on_the_training_images_gives_the_runs_labels(photos: Path, run: Path) -> None:
+    result = mfavbs("predict", run, photos, "--workers", 0, "--json", folder=photos.parent)
+    assert result.code == 0, result.err
+    predicted = rows(Path(json.loads(result.out)["labels"]))
+    expected = rows(run / "labels.csv")
+    assert [(r["path"], r["cluster"]) for r in predicted] == [
+        (r["path"], r["cluster"]) for r in expected
+    ]
+
+
+def test_predict_on_new_images(photos: Path, run: Path, tmp_path: Path) -> None:
+    for i, (name, colour) in enumerate(COLOURS.items()):
+        paint(tmp_path / "new" / f"{name}.png", colour, 500 + i)
+    out = tmp_path / "predicted"
+    result = mfavbs("predict", run, tmp_path / "new", "--out", out, folder=tmp_path)
+    assert result.code == 0, result.err
+    known = {row["label"]: row["cluster"] for row in rows(run / "labels.csv")}
+    for row in rows(out / "labels.csv"):
+        assert row["cluster"] == known[Path(row["path"]).stem]
+
+
+def test_evaluate_against_a_csv(run: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.csv"
+    with open(truth, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows((r["path"], r["label"]) for r in rows(run / "labels.csv"))
+    result = mfavbs("evaluate", run, "--truth", truth, "--json", folder=tmp_path)
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == pytest.approx({"acc": 1, "nmi": 1, "ari": 1})
+
+
+def test_report_again(run: Path, tmp_path: Path) -> None:
+    (run / "report.html").unlink()
+    assert mfavbs("report", run, folder=tmp_path).code == 0
+    assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_embed_then_cluster_the_store(photos: Path, run: Path, tmp_path: Path) -> None:
+    embedded = mfavbs(
+        "embed", photos, "--out", "store", *QUICK[:6], "--workers", 0, folder=tmp_path
+    )
+    assert embedded.code == 0, embedded.err
+    result = mfavbs("cluster", "store", "-k", 3, "--epochs", 3, "--out", "run", folder=tmp_path)
+    assert result.code == 0, result.err
+    clusters = [r["cluster"] for r in rows(tmp_path / "run" / "labels.csv")]
+    assert clusters == [r["cluster"] for r in rows(run / "labels.csv")]
+
+
+def test_npy_of_features(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = np.eye(3, 16)
+    np.save(tmp_path / "f.npy", np.repeat(centres, 10, 0) + rng.normal(0, 0.05, (30, 16)))
+    result = mfavbs("cluster", "f.npy", "-k", 3, "--epochs", 3, folder=tmp_path)
+    assert result.code == 0, result.err
+    clusters = np.array([int(r["cluster"]) for r in rows(tmp_path / "mfavbs-f" / "labels.csv")])
+    assert all(len(set(clusters[i : i + 10])) == 1 for i in (0, 10, 20))
+    assert len(set(clusters)) == 3
+
+
+def make_bad(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "broken").mkdir()
+    (folder / "broken" / "a.jpg").write_bytes(b"")
+    (folder / "two").mkdir()
+    for i in range(2):
+        paint(folder / "two" / f"{i}.png", COLOURS["red"], i)
+    features = np.random.default_rng(0).normal(size=(20, 4))
+    features[[3, 7], 2] = np.nan
+    np.save(folder / "nan.npy", features)
+    (folder / "mine").mkdir()
+    (folder / "mine" / "thesis.tex").write_text("do not touch")
+    (folder / "junk.safetensors").write_bytes(b"junk")
+
+
+BAD = {
+    "missing source": (("cluster", "nowhere", "-k", 2, *QUICK), "nowhere"),
+    "empty folder": (("cluster", "empty", "-k", 2, *QUICK), "empty"),
+    "no readable image": (("cluster", "broken", "-k", 2, *QUICK), "0 bytes"),
+    "fewer images than clusters": (("cluster", "two", "-k", 3, *QUICK), "n_samples=2"),
+    "k below two": (("cluster", "two", "-k", 1, *QUICK), "n_clusters"),
+    "unknown encoder": (("cluster", "two", "-k", 2, "--encoder", "timm:resnet5O"), "resnet50"),
+    "weights missing": (("cluster", "two", "-k", 2, "--encoder", "timm:resnet18", "--weights", "no.pt"), "no.pt"),
+    "weights unreadable": (("cluster", "two", "-k", 2, "--encoder", "timm:resnet18", "--weights", "junk.safetensors"), "junk.safetensors"),
+    "not finite": (("cluster", "nan.npy", "-k", 2), "3, 7"),
+    "out is someone's folder": (("cluster", "two", "-k", 2, *QUICK, "--out", "mine", "--overwrite"), "not a run folder"),
+    "labels from one folder": (("cluster", "two", "-k", 2, *QUICK, "--labels-from-folders"), "--labels-from-folders"),
+    "not a run": (("report", "two"), "run.json"),
+    "predict without a run": (("predict", "two", "two"), "run.json"),
+    "no store": (("cluster", "nan.txt", "-k", 2), "nan.txt"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_in_one_message_and_code_1(case: str, tmp_path: Path) -> None:
+    make_bad(tmp_path)
+    arguments, message = BAD[case]
+    result = mfavbs(*arguments, folder=tmp_path)
+    assert result.code == 1, result.err
+    assert message in result.err
+    assert "Error: " in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "do not touch"
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = mfavbs("--debug", "cluster", "nowhere", "-k", 2, folder=tmp_path)
+    assert result.code == 1
+    assert "Traceback" in result.err
+
+
+@pytest.mark.parametrize("arguments", [("cluster",), ("cluster", "x"), ("nonsense",), ("embed", "x")])
+def test_wrong_usage_is_code_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    assert mfavbs(*arguments, folder=tmp_path).code == 2
+
+
+def test_a_finished_run_is_not_overwritten_unasked(run: Path, photos: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "run"
+    shutil.copytree(run, kept)
+    before = (kept / "run.json").read_bytes()
+    refused = mfavbs("cluster", photos, "-k", 3, *QUICK, "--out", kept, folder=tmp_path)
+    assert refused.code == 1
+    assert "--overwrite" in refused.err
+    assert (kept / "run.json").read_bytes() == before
+    done = mfavbs("cluster", photos, "-k", 2, *QUICK, "--out", kept, "--overwrite", folder=tmp_path)
+    assert done.code == 0, done.err
+    assert json.loads((kept / "run.json").read_text())["parameters"]["n_clusters"] == 2
+
+
+def test_a_run_of_a_newer_schema_is_refused(run: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "run"
+    shutil.copytree(run, newer)
+    record = json.loads((newer / "run.json").read_text())
+    (newer / "run.json").write_text(json.dumps({**record, "schema": 99}))
+    result = mfavbs("report", newer, folder=tmp_path)
+    assert result.code == 1
+    assert "99" in result.err
+
+
+def test_the_same_seed_gives_the_same_labels(photos: Path, run: Path, tmp_path: Path) -> None:
+    result = mfavbs("cluster", photos, "-k", 3, *QUICK, "--out", "again", folder=tmp_path)
+    assert result.code == 0, result.err
+    again = [(r["path"], r["cluster"], r["confidence"]) for r in rows(tmp_path / "again" / "labels.csv")]
+    assert again == [(r["path"], r["cluster"], r["confidence"]) for r in rows(run / "labels.csv")]
+
+
+def test_help_and_version_as_installed(tmp_path: Path) -> None:
+    script = shutil.which("mfavbs", path=os.path.dirname(sys.executable))
+    assert script is not None
+    shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    for command in ("demo", "cluster", "embed", "predict", "evaluate", "report"):
+        assert command in shown.stdout
+    version = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.strip() == __version__
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, mfavbs, mfavbs.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_run_goes_on_to_the_same_labels(tmp_path: Path) -> None:
+    digits = tmp_path / "digits"
+    from sklearn.datasets import load_digits
+
+    digits.mkdir()
+    for i, image in enumerate(load_digits().images[:1200]):
+        PIL.Image.fromarray((image * 15.9).astype(np.uint8)).save(digits / f"{i:04d}.png")
+    script = [sys.executable, "-m", "mfavbs", "cluster", "digits", "-k", "10"]
+    script += ["--encoder", "pixels", "--image-size", "8", "--epochs", "8", "--out"]
+    whole = subprocess.run([*script, "whole"], cwd=tmp_path, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    waits = iter([9.0, 11.0, 14.0, 18.0, 60.0, 120.0, 240.0])
+    kills = 0
+    while not (tmp_path / "cut" / "run.json").exists():
+        process = subprocess.Popen([*script, "cut"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(next(waits))
+        except subprocess.TimeoutExpired:
+            kills += 1
+            process.kill()
+            process.wait()
+            time.sleep(0.2)
+    assert kills > 0
+    assert (tmp_path / "cut" / "labels.csv").read_bytes() == (
+        tmp_path / "whole" / "labels.csv"
+    ).read_bytes()

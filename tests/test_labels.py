@@ -1,0 +1,106 @@
+"""In: networks and probabilities. Out: labels that do not depend on the company."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from feature_blobs import blobs, small_network
+
+from mfavbs import labels
+from mfavbs.labels import assign, decide, disagreement
+
+
+@pytest.fixture(params=["with a bank", "without"])
+def network_and_tokens(request):
+    network, tokens = small_network(blobs(40, n_views=3, n_tokens=2)[0])
+    if request.param == "with a bank":
+        network.keep_partners(tokens, torch.Generator().manual_seed(0))
+    return network, tokens
+
+
+def test_probabilities_of_every_head_and_unit_representations(network_and_tokens):
+    p, r = assign(*network_and_tokens)
+    assert p.shape == (2, 40, 3)
+    assert p.min() >= 0
+    torch.testing.assert_close(p.sum(-1), torch.ones(2, 40))
+    assert r.shape == (40, 8)
+    torch.testing.assert_close(r.norm(dim=-1), torch.ones(40))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 39])
+def test_the_chunk_makes_no_difference(network_and_tokens, chunk, monkeypatch):
+    expected = assign(*network_and_tokens)
+    monkeypatch.setattr(labels, "_CHUNK", chunk)
+    torch.testing.assert_close(assign(*network_and_tokens), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_image_does_not_depend_on_those_asked_for_with_it(network_and_tokens):
+    network, tokens = network_and_tokens
+    p, r = assign(network, tokens)
+    rows = torch.tensor([31, 4, 4, 17])
+    some_p, some_r = assign(network, tokens[rows])
+    torch.testing.assert_close(some_p, p[:, rows], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(some_r, r[rows], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_views", [1, 2, 8])
+def test_any_number_of_views(network_and_tokens, n_views):
+    network, tokens = network_and_tokens
+    p, _ = assign(network, tokens[:5, torch.arange(n_views) % 3])
+    assert p.shape == (2, 5, 3)
+    assert p.isfinite().all()
+
+
+def test_a_bank_smaller_than_the_number_of_partners():
+    network, tokens = small_network(blobs(6)[0])
+    network.keep_partners(tokens[:2], torch.Generator().manual_seed(0))
+    assert assign(network, tokens)[0].isfinite().all()
+
+
+def test_nothing_is_left_behind(network_and_tokens):
+    network, tokens = network_and_tokens
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    p, _ = assign(network, tokens)
+    assert not p.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_disagreement_ranks_the_heads():
+    cluster = torch.arange(12) % 4
+    neighbours = (torch.arange(12)[:, None] + torch.tensor([4, 8])) % 12  # of the same cluster
+    agreeing = torch.eye(4)[cluster]
+    opposed = torch.eye(4)[torch.arange(12) // 3]  # balanced, and every neighbour elsewhere
+    collapsed = torch.eye(4)[torch.zeros(12, dtype=torch.int64)]
+    uniform = torch.full((12, 4), 0.25)
+    less_is_better = disagreement(
+        torch.stack([agreeing, opposed, collapsed, uniform, agreeing[:, [2, 0, 3, 1]]]), neighbours
+    )
+    expected = torch.tensor([-np.log(4), 0, 0, -np.log(4)], dtype=torch.float32)
+    torch.testing.assert_close(less_is_better[[0, 2, 3, 4]], expected)
+    assert less_is_better[1].isfinite()
+    assert less_is_better[1] > less_is_better[2]
+
+
+def test_decide_takes_the_most_probable():
+    p = np.array([[0.2, 0.8, 0.0], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found, confidences = decide(p)
+    assert found.tolist() == [1, 0, 2]
+    assert found.dtype == np.int64
+    assert confidences.tolist() == [0.8, 0.6, 0.7]
+
+
+def test_a_tie_goes_to_the_first_with_the_least_confidence():
+    with pytest.warns(UserWarning, match="stayed empty"):
+        found, confidences = decide(np.full((5, 4), 0.25))
+    assert found.tolist() == [0] * 5
+    assert confidences.tolist() == [0.25] * 5
+
+
+@pytest.mark.parametrize("used", [1, 2, 3])
+def test_empty_clusters_are_counted_in_the_warning(used):
+    p = np.eye(4)[np.arange(12) % used]
+    with pytest.warns(UserWarning, match=f"Only {used} of n_clusters=4"):
+        decide(p)

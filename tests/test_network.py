@@ -1,0 +1,150 @@
+"""In: features. Out: their projection keeps what tells images apart; the bank keeps partners."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from feature_blobs import blobs, small_network
+
+from mfavbs import network as network_module
+from mfavbs.network import Network, mean_view
+
+
+@pytest.mark.parametrize(("n", "v", "t", "f"), [(20, 1, 1, 12), (20, 3, 5, 12), (2, 2, 1, 4)])
+def test_shapes_from_features_to_logits(n, v, t, f):
+    features, _ = blobs(n, v, t, f, k=2)
+    network, tokens = small_network(features, k=4, n_cluster_heads=3, dim=8)
+    assert tokens.shape == (n, v, t, 8)
+    assert tokens.dtype == torch.float32
+    za, zb, qa, qb = network(tokens[:, 0], tokens[:, -1])
+    assert za.shape == zb.shape
+    assert len(za) == n
+    assert qa.shape == qb.shape == (3, n, 4)
+    assert all(x.isfinite().all() for x in (za, zb, qa, qb))
+
+
+def test_projection_is_centred_and_of_about_unit_channels():
+    features, _ = blobs(200, n_views=3, n_tokens=4)
+    _, tokens = small_network(features)
+    clean = tokens[:, 0]
+    assert clean.mean(0).abs().max() < 1e-4
+    assert clean[:, 0].square().mean().sqrt().item() == pytest.approx(1, rel=0.2)
+
+
+def test_projection_of_wide_enough_width_keeps_all_distances():
+    features, _ = blobs(40, n_views=2, n_features=6)
+    _, tokens = small_network(features, dim=8)
+    x = F.normalize(torch.from_numpy(features), dim=-1).flatten(0, 2)
+    ratio = torch.pdist(tokens.flatten(0, 2)) / torch.pdist(x)
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=0)
+    assert not tokens[..., 6:].any()  # narrow features leave the last channels empty
+
+
+def test_projection_keeps_the_most_variance_that_its_width_can():
+    features, _ = blobs(100, n_views=1)
+    network, tokens = small_network(features, dim=4)
+    x = F.normalize(torch.from_numpy(features[:, 0, 0]), dim=-1)
+    variances = torch.linalg.svdvals(x - x.mean(0)).square()
+    kept = (tokens[:, 0, 0] / network.scale).square().sum()
+    torch.testing.assert_close(kept, variances[:4].sum(), rtol=1e-4, atol=0)
+
+
+def test_the_length_of_a_feature_is_nothing():
+    features, _ = blobs(30)
+    lengths = np.random.default_rng(0).uniform(0.1, 10, (30, 2, 1, 1)).astype(np.float32)
+    torch.testing.assert_close(
+        small_network(features * lengths)[1], small_network(features)[1], atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 30])
+def test_the_chunk_makes_no_difference(chunk, monkeypatch):
+    features, _ = blobs(30)
+    network, tokens = small_network(features)
+    monkeypatch.setattr(network_module, "_CHUNK", chunk)
+    torch.testing.assert_close(network.project(features), tokens)
+
+
+def test_new_images_are_projected_as_the_fitted_ones():
+    features, _ = blobs(30)
+    network, tokens = small_network(features)
+    torch.testing.assert_close(network.project(features[[5, 2]]), tokens[[5, 2]])
+
+
+def test_half_precision_features_on_disk_are_read_as_they_are(tmp_path):
+    features, _ = blobs(30)
+    np.save(tmp_path / "features.npy", features.astype(np.float16))
+    stored = np.load(tmp_path / "features.npy", mmap_mode="r")
+    from_disk, from_memory = small_network(stored)[1], small_network(features)[1]
+    assert from_disk.dtype == torch.float32
+    assert F.cosine_similarity(from_disk, from_memory, dim=-1).min() > 0.999
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_images_that_are_all_alike_stay_finite(value):
+    features = np.full((10, 2, 3, 6), value, np.float32)
+    network, tokens = small_network(features)
+    assert tokens.isfinite().all()
+    assert mean_view(tokens).isfinite().all()
+    assert all(x.isfinite().all() for x in network(tokens[:, 0], tokens[:, 1]))
+
+
+def test_a_sample_is_fitted_where_there_are_many(monkeypatch):
+    features, _ = blobs(60)
+    monkeypatch.setattr(network_module, "_PCA_ROWS", 30)
+    once, again = small_network(features)[1], small_network(features)[1]
+    assert torch.equal(once, again)
+    same, another = F.cosine_similarity(once[0, 0, 0], once[[3, 1], 0, 0])  # three clusters in turn
+    assert same > 0.5 > another
+
+
+def test_mean_view_is_the_mean_direction_of_the_pooled_tokens():
+    tokens = torch.randn(5, 3, 2, 8, generator=torch.Generator().manual_seed(0))
+    x = mean_view(tokens)
+    assert x.shape == (5, 8)
+    torch.testing.assert_close(x.norm(dim=-1), torch.ones(5))
+    torch.testing.assert_close(mean_view(tokens[:, :1]), F.normalize(tokens[:, 0, 0], dim=-1))
+    torch.testing.assert_close(mean_view(tokens[:, [2, 0, 1]]), x)
+    lengths = torch.tensor([1.0, 5.0, 0.2])[:, None, None]
+    torch.testing.assert_close(mean_view(tokens * lengths), x)
+    tokens[:, :, 1] = 0
+    torch.testing.assert_close(mean_view(tokens), x)
+
+
+def test_the_bank_keeps_every_image_or_a_seeded_sample(monkeypatch):
+    network, tokens = small_network(blobs(30)[0])
+
+    def keep(seed=0):
+        network.keep_partners(tokens, torch.Generator().manual_seed(seed))
+        assert len(network.bank) == len(network.bank_tokens)
+        return network.bank.clone()
+
+    whole = keep()
+    assert len(whole) == 30
+    similarity = whole.float() @ mean_view(tokens).T
+    assert similarity.diagonal().min() > 0.999  # in the order of the images
+    monkeypatch.setattr(network_module, "_BANK_ROWS", 10)
+    assert len(keep()) == 10
+    assert torch.equal(keep(), keep())
+    assert not torch.equal(keep(0), keep(1))
+    assert (keep()[:, None] == whole).all(-1).any(1).all()
+
+
+def test_a_network_with_its_bank_is_all_in_its_state():
+    features, _ = blobs(30)
+    network, tokens = small_network(features)
+    network.keep_partners(tokens, torch.Generator().manual_seed(0))
+    other = Network(12, 1, 3, n_cluster_heads=2, dim=8, n_heads=2, gate=0.05)
+    other.make_room(30)
+    other.load_state_dict(network.state_dict())
+    assert torch.equal(other.project(features), tokens)
+    assert torch.equal(other.bank, network.bank)
+    pair = tokens[:, 0], tokens[:, 1]
+    assert all(torch.equal(x, y) for x, y in zip(network(*pair), other(*pair)))
+
+
+def test_the_projection_is_not_trained():
+    network, tokens = small_network(blobs(30)[0])
+    trained = {name for name, _ in network.named_parameters()}
+    assert trained.isdisjoint({"mean", "components", "scale", "bank", "bank_tokens"})
+    assert not tokens.requires_grad

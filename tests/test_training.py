@@ -1,0 +1,277 @@
+"""In: tokens. Out: a loop that learns, repeats itself, and goes on from where it was stopped."""
+
+import math
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from feature_blobs import blobs, small_network
+
+from mfavbs import training
+from mfavbs.errors import RunError
+from mfavbs.neighbours import nearest_neighbours
+from mfavbs.network import mean_view
+from mfavbs.training import default_epochs, train
+
+FEATURES, Y = blobs(48, n_views=3, k=3)
+
+
+def run(objective="disjoint", *, epochs=4, seed=0, network_seed=0, rows=48, **options):
+    """The history of a run, and the network that it trained."""
+    network, tokens = small_network(FEATURES[:rows], seed=network_seed)
+    neighbours = nearest_neighbours(mean_view(tokens), min(5, rows - 1))
+    history = train(
+        network,
+        tokens,
+        options.pop("neighbours", neighbours),
+        objective=objective,
+        epochs=epochs,
+        batch_size=options.pop("batch_size", 20),
+        learning_rate=5e-3,
+        seed=seed,
+        accelerator=Accelerator(cpu=True),
+        **options,
+    )
+    return history, network
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    weights = other[1].state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in one[1].state_dict().items())
+
+
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+def test_same_seed_same_run(objective):
+    one = run(objective)
+    torch.randn(3)  # the caller's random numbers are nothing to it
+    assert_same(run(objective), one)
+    assert run(objective, seed=1)[0] != one[0]
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    state = torch.get_rng_state()
+    run(epochs=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+def test_history_has_every_epoch_and_every_head(objective):
+    history, network = run(objective)
+    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4]
+    for entry in history:
+        parts = entry["instance"] + entry["cluster"] + entry["balance"]
+        assert entry["total"] == pytest.approx(parts)
+        assert len(entry["heads"]) == network.n_cluster_heads
+        mean = sum(entry["heads"]) / len(entry["heads"])
+        assert mean == pytest.approx(entry["cluster"] + entry["balance"], abs=1e-5)
+        assert entry["instance"] > 0
+        assert -math.log(3) - 1e-6 <= entry["balance"] <= 0
+
+
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+def test_the_loss_falls_on_separable_clusters(objective):
+    history, _ = run(objective, epochs=15)
+    assert history[-1]["total"] < history[0]["total"] - 0.1
+    assert history[-1]["cluster"] < history[0]["cluster"]
+
+
+def test_only_the_network_is_changed_and_not_its_projection():
+    trained, fresh = run(epochs=1)[1], small_network(FEATURES)[0]
+    before = fresh.state_dict()
+    changed = {name for name, x in trained.state_dict().items() if not torch.equal(x, before[name])}
+    parameters = {name for name, _ in fresh.named_parameters()}
+    assert changed == parameters
+
+
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+@pytest.mark.parametrize(("rows", "batch_size"), [(48, 20), (48, 48), (48, 500), (7, 2), (5, 4)])
+def test_every_image_leads_one_pair_an_epoch(objective, rows, batch_size, monkeypatch):
+    step_losses, led = training.step_losses, []
+
+    def record(model, tokens, pairs):
+        led.append(pairs[0].row.tolist())
+        return step_losses(model, tokens, pairs)
+
+    monkeypatch.setattr(training, "step_losses", record)
+    history, _ = run(objective, epochs=1, rows=rows, batch_size=batch_size)
+    assert sorted(chain.from_iterable(led)) == list(range(rows))
+    assert max(map(len, led)) <= batch_size
+    assert max(map(len, led)) - min(map(len, led)) <= 1
+    assert math.isfinite(history[0]["total"])
+
+
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+def test_two_images_are_enough(objective):
+    history, _ = run(objective, rows=2, batch_size=2)
+    assert all(math.isfinite(entry["total"]) for entry in history)
+
+
+def test_the_paper_objective_looks_at_no_neighbours():
+    assert_same(run("paper"), run("paper", neighbours=torch.zeros(48, 1, dtype=torch.int64)))
+
+
+class Stop(BaseException):
+    """As sudden as control-C."""
+
+
+def stop_after_saving(monkeypatch, epochs):
+    """Be interrupted as soon as ``epochs`` of them are saved."""
+    save = training._save
+
+    def save_and_stop(*args):
+        save(*args)
+        if len(args[-1]) == epochs:
+            raise Stop
+
+    monkeypatch.setattr(training, "_save", save_and_stop)
+
+
+def stop_at_step(monkeypatch, step):
+    """Be interrupted in the middle of an epoch, before its ``step``-th batch of all."""
+    step_losses, calls = training.step_losses, []
+
+    def count_and_stop(*args):
+        calls.append(None)
+        if len(calls) == step:
+            raise Stop
+        return step_losses(*args)
+
+    monkeypatch.setattr(training, "step_losses", count_and_stop)
+
+
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+@pytest.mark.parametrize(
+    ("stop", "when"),
+    [(stop_after_saving, epoch) for epoch in (1, 2, 3, 4)] + [(stop_at_step, 2), (stop_at_step, 8)],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(objective, stop, when, tmp_path):
+    checkpoint = tmp_path / "training.pt"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        stop(monkeypatch, when)
+        with pytest.raises(Stop):
+            run(objective, checkpoint=checkpoint)
+    # Other first weights: all that counts is in the checkpoint.
+    resumed = run(objective, checkpoint=checkpoint, network_seed=int(checkpoint.exists()))
+    history, network = run(objective)
+    assert resumed[0] == history
+    weights = dict(network.named_parameters())
+    assert all(torch.equal(p, weights[name]) for name, p in resumed[1].named_parameters())
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "training.pt"
+    done = run(checkpoint=checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["training.pt"]  # and no partial file
+    monkeypatch.setattr(training, "step_losses", None)
+    assert_same(run(checkpoint=checkpoint), done)
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "training.pt"
+    stop_at_step(monkeypatch, 4)
+    with pytest.raises(Stop):
+        run(checkpoint=checkpoint)
+    saved = checkpoint.read_bytes()
+
+    def half(state, path):
+        Path(path).write_bytes(saved[: len(saved) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="No space left"):
+        run(checkpoint=checkpoint)
+    assert checkpoint.read_bytes() == saved
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Of a run that was interrupted after its first epoch."""
+    path = tmp_path / "training.pt"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        stop_after_saving(monkeypatch, 1)
+        with pytest.raises(Stop):
+            run(checkpoint=path)
+    return path
+
+
+def without(key):
+    def damage(path):
+        state = torch.load(path, weights_only=True)
+        del state[key]
+        torch.save(state, path)
+
+    return damage
+
+
+def of_another_width(path):
+    state = torch.load(path, weights_only=True)
+    state["network"] = small_network(FEATURES, dim=16)[0].state_dict()
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
+        pytest.param(lambda path: path.write_bytes(b"not a checkpoint"), id="text"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-2000]), id="cut off"),
+        pytest.param(lambda path: torch.save([1, 2], path), id="a list"),
+        pytest.param(of_another_width, id="of another width"),
+        *(
+            pytest.param(without(key), id=f"no {key}")
+            for key in ("network", "optimizer", "schedule", "history")
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_by_name(checkpoint, damage):
+    damage(checkpoint)
+    with pytest.raises(RunError, match=r"training\.pt cannot be resumed.*Remove it") as caught:
+        run(checkpoint=checkpoint)
+    # Not torch's pages, which advise to load it with code execution allowed.
+    assert "weights_only" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("epochs", "batch_size"), [(2, 20), (6, 20), (4, 10), (4, 48)])
+def test_a_checkpoint_of_another_schedule_is_refused(epochs, batch_size, tmp_path):
+    checkpoint = tmp_path / "training.pt"
+    run(epochs=4, checkpoint=checkpoint)
+    with pytest.raises(RunError, match=r"training\.pt"):
+        run(epochs=epochs, batch_size=batch_size, checkpoint=checkpoint)
+
+
+class Hostile:
+    """Unpickled, it would make a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.mkdir, (self.path,)
+
+
+def test_a_hostile_checkpoint_runs_no_code(checkpoint, tmp_path):
+    torch.save({"network": Hostile(tmp_path / "executed")}, checkpoint)
+    with pytest.raises(RunError, match="cannot be resumed"):
+        run(checkpoint=checkpoint)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_quiet_unless_asked(capsys):
+    run(epochs=1)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    run(epochs=1, verbose=True)
+    assert capsys.readouterr().out == ""  # whatever is shown goes to stderr
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 512), (512, 512), (1797, 512), (10**6, 512)])
+def test_default_epochs_make_enough_steps_and_no_more(n, batch_size):
+    epochs, steps = default_epochs(n, batch_size), math.ceil(n / batch_size)
+    assert epochs >= 10
+    assert epochs * steps >= training.MIN_STEPS
+    assert epochs == 10 or (epochs - 1) * steps < training.MIN_STEPS
