@@ -58,20 +58,27 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 DEFAULT_ENCODER = "open_clip:ViT-B-32/openai"  # encoders.DEFAULT_ENCODER, without its imports
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
 ) -> None:
     """Options of every command; ``--debug`` itself is read by :func:`main`."""
-    if version:
-        print(__version__)
-        raise typer.Exit
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("mfavbs-demo"),
+    seed: SeedOption = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the run in OUT.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,6 +94,7 @@ def demo(
         out=out,
         encoder="pixels",
         image_size=8,
+        seed=seed,
         labels=digits.target.astype(str).tolist(),
         overwrite=overwrite,
     )

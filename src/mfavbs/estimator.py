@@ -13,6 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, is_initialized
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from sklearn.base import (
     BaseEstimator,
@@ -38,6 +40,8 @@ MODEL_SCHEMA = 1
 _GATE = 0.05  # anything from 0.01 to 0.1 gave the same clusters
 _CLUSTER_HEADS = 8
 _FINITE_CHUNK = 4096
+# What reading a model that was cut off or edited ends in.
+_DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
 
 
 class MFAVBsClustering(
@@ -216,7 +220,9 @@ class MFAVBsClustering(
         embeddings = mean_view(tokens)  # (n, width)
         if self._choose("init", "k-means++", "random") == "k-means++":
             self._start_heads(embeddings, seed)
-        neighbours = nearest_neighbours(embeddings, min(self.n_neighbors, n - 1))
+        # Half of what a cluster holds on average: in small sets more would be of other clusters.
+        m = min(self.n_neighbors, n - 1, max(3, n // (2 * self.n_clusters)))
+        neighbours = nearest_neighbours(embeddings, m)
         self.loss_history_ = train(
             self.network_,
             tokens,
@@ -292,14 +298,14 @@ class MFAVBsClustering(
             model.network_ = model._build(config["n_features"], config["n_tokens"], 0)
             model.network_.make_room(config["bank"])
             load_model(model.network_, str(folder / "model.safetensors"))
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            model.head_ = range(model.network_.n_cluster_heads)[config["head"]]
+        except _DAMAGED as error:
             raise RunError(
                 f"{folder} is not a model that mfavbs can read ({error}). Expected config.json "
                 "and model.safetensors as `mfavbs cluster` writes them."
             ) from error
         model.network_.eval()
         model.n_features_in_ = config["n_features"]
-        model.head_ = config["head"]
         return model
 
     def _choose(self, name: str, disjoint: Any, paper: Any) -> Any:
@@ -314,7 +320,7 @@ class MFAVBsClustering(
                 f"n_attention_heads={self.n_attention_heads}."
             )
         with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers alone
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA too
             return Network(
                 n_features,
                 n_tokens,
@@ -367,16 +373,21 @@ class MFAVBsClustering(
             raise SourceError(
                 f"X has shape {array.shape}; expected (n, d), (n, v, d) or (n, v, t, d)."
             )
+        if min(array.shape) == 0:
+            raise SourceError(f"X has shape {array.shape}: no axis may be empty.")
         if array.ndim == 2:
             validate_data(self, X, reset=reset, skip_check_array=True)
             array = array[:, None, None]
         else:
             array = array if array.ndim == 4 else array[:, :, None]
             validate_data(self, array[:, 0, 0], reset=reset, skip_check_array=True)
-        if min(array.shape) == 0:
-            raise SourceError(f"X has shape {array.shape}: no axis may be empty.")
         _check_finite(array)
         return array
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]  # transform returns it for any other
+        return tags
 
     @property
     def _n_features_out(self) -> int:
@@ -387,15 +398,24 @@ def _check_finite(features: np.ndarray) -> None:
     bad: list[int] = []
     for start in range(0, len(features), _FINITE_CHUNK):
         part = features[start : start + _FINITE_CHUNK].reshape(-1, features[0].size)
+        with np.errstate(over="ignore"):
+            part = part.astype(np.float32, copy=False)  # what the network computes in
         bad += (start + np.flatnonzero(~np.isfinite(part).all(axis=1))).tolist()
     if bad:
         rows = ", ".join(map(str, bad[:10])) + (", …" if len(bad) > 10 else "")
         raise SourceError(
-            f"Input X contains NaN or infinity in {len(bad)} of {len(features)} rows: {rows}. "
+            "Input X contains NaN, infinity or values too large for float32 in "
+            f"{len(bad)} of {len(features)} rows: {rows}. "
             "Remove those rows or embed their images again."
         )
 
 
 def _accelerator(device: str) -> Accelerator:
-    precision = "bf16" if has_bfloat16(pick_device(device)) else "no"
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    wanted = pick_device(device)
+    precision = "bf16" if has_bfloat16(wanted) else "no"
+    # accelerate has one device and precision for the whole process: undo what an earlier fit chose.
+    if is_initialized():
+        state = AcceleratorState()
+        if state.device.type != wanted.type or state.mixed_precision != precision:
+            AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=wanted.type == "cpu", mixed_precision=precision)

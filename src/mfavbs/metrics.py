@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
+from sklearn.utils import check_consistent_length
 
 
 def accuracy(labels_true: Sequence | np.ndarray, labels_pred: Sequence | np.ndarray) -> float:
@@ -20,6 +21,7 @@ def accuracy(labels_true: Sequence | np.ndarray, labels_pred: Sequence | np.ndar
     float
         In [0, 1]. With more clusters than classes the surplus clusters count as wrong.
     """
+    check_consistent_length(labels_true, labels_pred)
     table = contingency_matrix(labels_true, labels_pred)
     rows, columns = linear_sum_assignment(table, maximize=True)
     return float(table[rows, columns].sum() / table.sum())

@@ -50,6 +50,10 @@ def nearest(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tensor:
     """
     if len(bank) > _EXACT and bank.device.type == "cpu":
         return _nearest_by_index(bank, queries, n_neighbours)
+    return _nearest_of_all(bank, queries, n_neighbours)
+
+
+def _nearest_of_all(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tensor:
     parts = [(part @ bank.T).topk(n_neighbours, dim=1).indices for part in queries.split(_CHUNK)]
     return torch.cat(parts)  # (b, m)
 
@@ -68,4 +72,7 @@ def _nearest_by_index(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tenso
     index.nprobe = 32
     _, rows_found = index.search(queries.float().contiguous().numpy(), n_neighbours)
     found = torch.from_numpy(rows_found)
-    return torch.where(found < 0, found[:, :1], found)  # too few in the cells: the nearest again
+    short = (found < 0).any(1)  # too few in the cells: compare with all
+    if short.any():
+        found[short] = _nearest_of_all(bank, queries[short], n_neighbours)
+    return found

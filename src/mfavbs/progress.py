@@ -35,10 +35,10 @@ class Progress:
         self.start = self.last_line = time.monotonic()
         console = Console(stderr=True)
         self.bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             disable=not (show and console.is_terminal),

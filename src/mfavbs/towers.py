@@ -101,7 +101,7 @@ class OpenClipTower(nn.Module):
 Tower = PixelsTower | TimmTower | OpenClipTower
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def fuse_batch_norms(net: Any, image_size: int) -> Any:
     """Copy of ``net`` with batch norms folded into the convolutions before them, if it is equal.
 

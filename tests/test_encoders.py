@@ -1,0 +1,369 @@
+"""Encoders: what they give, whose weights they take, and what they say when they cannot."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import open_clip
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mfavbs.encoders import has_bfloat16, load_encoder, pick_device
+from mfavbs.errors import EncoderError
+from mfavbs.towers import fuse_batch_norms
+from mfavbs.weights import weights_hash
+
+MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
+STD = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
+HALF = torch.full((1, 3, 1, 1), 0.5)
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+def views(size, n=2):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
+
+
+def randomised(net):
+    """Weights unlike those a network starts with, where zeros and ones hide mistakes."""
+    generator = torch.Generator().manual_seed(1)
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point():
+            noise = torch.randn(tensor.shape, generator=generator) * 0.1
+            tensor.copy_(1 + noise.abs() if name.endswith("running_var") else tensor + noise)
+    return net.eval()
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory):
+    """A CLIP model that open_clip knows by name: 8 x 8 patches of 32 x 32 pixels."""
+    about = {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
+        "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 32, "heads": 2, "layers": 1},
+    }
+    path = tmp_path_factory.mktemp("configs") / "mfavbs-tiny.json"
+    path.write_text(json.dumps(about))
+    open_clip.add_model_config(path)
+    return "mfavbs-tiny"
+
+
+@pytest.fixture(scope="module")
+def clip_weights(tiny_clip, tmp_path_factory):
+    clip = randomised(open_clip.create_model(tiny_clip))
+    folder = tmp_path_factory.mktemp("weights")
+    state = {key: tensor.contiguous() for key, tensor in clip.state_dict().items()}
+    save_file(state, folder / "clip.safetensors")
+    torch.save(state, folder / "clip.pt")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, folder / "train.pt")
+    save_file(dict(clip.visual.state_dict()), folder / "visual.safetensors")
+    return clip, folder
+
+
+@pytest.mark.parametrize("file", ["clip.safetensors", "clip.pt", "train.pt", "visual.safetensors"])
+def test_open_clip_equals_encode_image(tiny_clip, clip_weights, file):
+    clip, folder = clip_weights
+    encoder = load_encoder(f"open_clip:{tiny_clip}", weights=folder / file)
+    assert encoder.image_size == 32
+    x = views(32)
+    with torch.no_grad():
+        expected = clip.encode_image((x / 255 - MEAN) / STD)
+    tokens = encoder(x)
+    assert tokens.shape == (2, 1, 24)
+    close(tokens[:, 0], expected)
+
+
+def test_open_clip_patches_share_the_projection(tiny_clip, clip_weights):
+    clip, folder = clip_weights
+    name, path = f"open_clip:{tiny_clip}", folder / "clip.safetensors"
+    tokens = load_encoder(name, weights=path, grid=2)(views(32))
+    close(tokens[:, :1], load_encoder(name, weights=path)(views(32)))
+    clip.visual.output_tokens = True
+    with torch.no_grad():
+        _, patches = clip.visual((views(32) / 255 - MEAN) / STD)
+        cells = (patches @ clip.visual.proj).unflatten(1, (2, 2, 2, 2)).mean((2, 4))
+    clip.visual.output_tokens = False
+    close(tokens[:, 1:], cells.flatten(1, 2))
+
+
+def test_open_clip_resizes_position_embeddings(tiny_clip, clip_weights):
+    _, folder = clip_weights
+    for file in ("clip.safetensors", "visual.safetensors"):
+        encoder = load_encoder(f"open_clip:{tiny_clip}", weights=folder / file, image_size=48)
+        assert encoder(views(48)).shape == (2, 1, 24)
+
+
+def test_normalisation_from_the_header(tiny_clip, clip_weights, tmp_path):
+    clip, _ = clip_weights
+    state = dict(clip.visual.state_dict())
+    name = f"open_clip:{tiny_clip}"
+    about = {"mean": "0.5", "std": "[0.5, 0.5, 0.5]"}
+    save_file(state, tmp_path / "a.safetensors", metadata=about)
+    encoder = load_encoder(name, weights=tmp_path / "a.safetensors")
+    assert encoder.mean.flatten().tolist() == encoder.std.flatten().tolist() == [127.5] * 3
+    save_file(state, tmp_path / "b.safetensors", metadata={"mean": "[1, 2]"})
+    with pytest.raises(EncoderError, match=r"got '\[1, 2\]'"):
+        load_encoder(name, weights=tmp_path / "b.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tag", "quick"), [("/openai", True), ("/laion2b_e16", False), ("", False)]
+)
+def test_vit_b_32(tag, quick, tmp_path):
+    clip = open_clip.create_model("ViT-B-32", force_quick_gelu=quick).eval()
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    encoder = load_encoder(f"open_clip:ViT-B-32{tag}", weights=tmp_path / "clip.pt", grid=7)
+    x = views(224, 1)
+    with torch.no_grad():
+        expected = clip.encode_image((x / 255 - MEAN) / STD)
+    tokens = encoder(x)
+    assert tokens.shape == (1, 50, 512)
+    close(tokens[:, 0], expected)
+
+
+# Networks of several makes: one token, channels last, a norm or a convolution behind the pooling.
+NETWORKS = {
+    "vit_tiny_patch16_224": 64,
+    "swin_tiny_patch4_window7_224": 64,
+    "convnext_atto": 64,
+    "mobilenetv3_small_050": 64,
+    "resnet10t": 64,
+}
+
+
+@pytest.mark.parametrize(("model", "size"), NETWORKS.items())
+def test_timm_equals_the_model(model, size, tmp_path):
+    size_option = {"img_size": size} if "vit" in model or "swin" in model else {}
+    net = randomised(timm.create_model(model, num_classes=7, **size_option))
+    save_file(
+        {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")},
+        tmp_path / "net.safetensors",
+    )
+    encoder = load_encoder(
+        f"timm:{model}", weights=tmp_path / "net.safetensors", image_size=size, grid=2
+    )
+    net.reset_classifier(0)
+    mean, std = (HALF, HALF) if "vit" in model else (IMAGENET_MEAN, IMAGENET_STD)
+    with torch.no_grad():
+        expected = net((views(size) / 255 - mean) / std)
+    tokens = encoder(views(size))
+    assert tokens.shape == (2, 5, expected.shape[1])
+    close(tokens[:, 0], expected)
+    if model in ("swin_tiny_patch4_window7_224", "resnet10t"):  # pooled is the mean of patches
+        close(tokens[:, 1:].mean(1), expected)
+
+
+def test_timm_resizes_position_embeddings(tmp_path):
+    net = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+    save_file(dict(net.state_dict()), tmp_path / "net.safetensors")
+    name, path = "timm:vit_tiny_patch16_224", tmp_path / "net.safetensors"
+    encoder = load_encoder(name, weights=path, image_size=96, grid=3)
+    assert encoder(views(96)).shape == (2, 10, 192)
+    assert encoder.tower.trunk.pos_embed.shape == (1, 37, 192)
+
+
+def test_batch_norms_are_folded_only_where_that_changes_nothing():
+    class Apart(nn.Module):
+        """Side by side, but the norm comes first."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.conv(self.norm(x))
+
+    apart = randomised(Apart())
+    assert fuse_batch_norms(apart, 8) is apart
+    net = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    fused = fuse_batch_norms(net, 8)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    close(fused(torch.ones(1, 3, 8, 8)), net(torch.ones(1, 3, 8, 8)))
+
+
+@pytest.mark.parametrize(("size", "grid"), [(8, 2), (8, 3), (32, 4)])
+def test_pixels(size, grid):
+    encoder = load_encoder("pixels", image_size=size, grid=grid)
+    tokens = encoder(views(size))
+    assert tokens.shape == (2, 1 + grid**2, 3 * size**2)
+    close(tokens[:, 0], views(size).flatten(1) / 255)
+    close(tokens[:, 1:].sum(1), tokens[:, 0])
+    assert encoder.augmentation == "shift"
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
+    torch.save({"x": Payload(tmp_path / "ran")}, tmp_path / "bad.pt")
+    with pytest.raises(EncoderError, match="never run"):
+        load_encoder("timm:resnet10t", weights=tmp_path / "bad.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 100, b'\x08\0\0\0\0\0\0\0{"a":1}'], ids=["empty", "noise", "header"]
+)
+def test_damaged_weights(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    for encoder in ("timm:resnet10t", "open_clip:ViT-S-32-alt"):
+        with pytest.raises(EncoderError, match=name):
+            load_encoder(encoder, weights=tmp_path / name)
+
+
+def test_no_tensors_and_no_file(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(EncoderError, match="hold none"):
+        load_encoder("timm:resnet10t", weights=tmp_path / "list.pt")
+    with pytest.raises(EncoderError, match="none at"):
+        load_encoder("timm:resnet10t", weights=tmp_path / "none.pt")
+    with pytest.raises(EncoderError, match="has no weights"):
+        load_encoder("pixels", weights=tmp_path / "list.pt")
+
+
+def test_weights_that_do_not_fit_name_the_tensors(tiny_clip, clip_weights, tmp_path):
+    clip, _ = clip_weights
+    state = dict(clip.visual.state_dict())
+    state["proj"] = torch.zeros(64, 5)
+    del state["ln_post.bias"]
+    save_file(state | {"stray": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(EncoderError) as caught:
+        load_encoder(f"open_clip:{tiny_clip}", weights=tmp_path / "w.safetensors")
+    for words in ("1 missing (ln_post.bias)", "1 unexpected (stray)", "(64, 5), expected (64, 24)"):
+        assert words in str(caught.value)
+    with pytest.raises(EncoderError, match=r"missing .*conv1"):
+        load_encoder("timm:resnet10t", weights=tmp_path / "w.safetensors")
+    with pytest.raises(EncoderError, match=r"missing .*blocks"):
+        load_encoder("timm:vit_tiny_patch16_224", weights=tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ViT-B-32", ["open_clip:MODEL/PRETRAINED, timm:MODEL or pixels", "open_clip:ViT-B-32/"]),
+        ("timm:resnet5o", ["unknown timm model", "timm:resnet50"]),
+        ("timm:resnet50.nothing", ["timm has no weights", "a1_in1k"]),
+        ("timm:efficientnet_b6", ["timm has no weights", "--weights FILE"]),
+        ("open_clip:ViT-B-33", ["unknown open_clip model", "ViT-B-32"]),
+        ("open_clip:ViT-B-32/open-ai", ["no weights 'open-ai'", "laion2b_s34b_b79k"]),
+        ("open_clip:ViT-B-32", ["open_clip:ViT-B-32/TAG", "openai"]),
+        ("timm:", ["unknown encoder"]),
+        ("", ["unknown encoder"]),
+    ],
+)
+def test_unknown_names(name, words):
+    with pytest.raises(EncoderError) as caught:
+        load_encoder(name)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_tag_is_not_dropped_in_silence_beside_weights(clip_weights):
+    _, folder = clip_weights
+    with pytest.raises(EncoderError, match="no weights 'openia'"):
+        load_encoder("open_clip:ViT-B-32/openia", weights=folder / "clip.pt")
+
+
+def test_sizes_and_grids_that_cannot_be(tiny_clip, clip_weights):
+    _, folder = clip_weights
+    name, path = f"open_clip:{tiny_clip}", folder / "clip.pt"
+    with pytest.raises(EncoderError, match=r"grid=5 should be <= 4.*4 x 4 patch tokens"):
+        load_encoder(name, weights=path, grid=5)
+    with pytest.raises(EncoderError, match="grid=-1"):
+        load_encoder("pixels", grid=-1)
+    with pytest.raises(EncoderError, match="image_size=0"):
+        load_encoder("pixels", image_size=0)
+
+
+NO_NETWORK = """
+import sys
+from mfavbs.encoders import load_encoder
+from mfavbs.errors import EncoderError
+for name in sys.argv[1:]:
+    try:
+        load_encoder(name)
+    except EncoderError as error:
+        print(error)
+"""
+
+
+def test_no_download_is_quick_and_names_the_ways_on(tmp_path):
+    # An address that refuses at once, so that the test is the same with a network.
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, "open_clip:ViT-B-32/openai", "timm:resnet10t"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert time.monotonic() - start < 60  # of which importing the libraries is most
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        for words in ("--weights FILE", "HF_HOME=DIR", "--encoder pixels", "ConnectError"):
+            assert words in line
+
+
+def test_cached_weights_need_no_network(monkeypatch, tmp_path, capfd):
+    net = timm.create_model("resnet10t")
+    folder = tmp_path / "models--timm--resnet10t.c3_in1k"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("abc")
+    (folder / "snapshots/abc").mkdir(parents=True)
+    save_file(dict(net.state_dict()), folder / "snapshots/abc/model.safetensors")
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    encoder = load_encoder("timm:resnet10t.c3_in1k", image_size=64)
+    net.reset_classifier(0)
+    assert encoder.weights_hash == weights_hash(net)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_download_says_so_in_one_line(monkeypatch, tmp_path, capfd):
+    import huggingface_hub as hub
+
+    net = timm.create_model("resnet10t")
+    save_file(dict(net.state_dict()), tmp_path / "model.safetensors")
+    there = hub.hf_api.ModelInfo(id="timm/resnet10t", siblings=[{"rfilename": "model.safetensors"}])
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: there)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda _, name: str(tmp_path / name))
+    load_encoder("timm:resnet10t")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("Fetching the weights of timm:resnet10t from the Hugging Face hub")
+    assert err.count("\n") == 1
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device().type in ("cpu", "cuda", "mps")
+    for device in ("cuda:99", "nonsense", "cpu:x"):
+        with pytest.raises(
+            EncoderError, match=rf"device='{device}' should be auto or one of .*cpu"
+        ):
+            pick_device(device)
+    if not torch.cuda.is_available():
+        with pytest.raises(EncoderError, match="cpu"):
+            pick_device("cuda")
+    assert isinstance(has_bfloat16(torch.device("cpu")), bool)

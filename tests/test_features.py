@@ -1,0 +1,472 @@
+"""The feature store: the same bytes whatever happens on the way, and a word for all that can."""
+
+import contextlib
+import csv
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from image_files import noise, write
+
+import mfavbs.features
+import mfavbs.shards
+from mfavbs.encoders import load_encoder
+from mfavbs.errors import EncoderError, SourceError, StoreError
+from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.images import open_images
+from mfavbs.store import path_from_spreadsheet, read_failures, spreadsheet_path, write_failures
+
+N = 23
+FILES = ("features.npy", "failures.csv", "store.json")
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "images"
+    for i in range(N):
+        image = noise(20 + i, 24)
+        (folder / f"class{i % 2}").mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"class{i % 2}" / f"{i:02d}.png")
+    write(folder / "class0/07broken.png", b"not a picture")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(mfavbs.shards, "SHARD", 8)
+    monkeypatch.setattr(mfavbs.features, "SHARD", 8)
+
+
+def make(source, out, **options):
+    options = {"n_views": 3, "device": "cpu", "n_workers": 0, "verbose": False} | options
+    encoder = options.pop("encoder", None) or load_encoder("pixels", image_size=8)
+    return embed(open_images(source), out, encoder, **options)
+
+
+def digest(out):
+    found = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in FILES}
+    return found | {"manifest": pq.read_table(out / "manifest.parquet").to_pydict()}
+
+
+def test_a_store_holds_every_view_of_every_readable_image(source, tmp_path):
+    store = make(source, tmp_path / "store")
+    assert store.features.shape == (N, 3, 1, 192)
+    assert store.features.dtype == np.float16
+    assert isinstance(store.features, np.memmap)
+    assert store.manifest["row"].to_pylist() == list(range(N))
+    assert store.keys == sorted(f"class{i % 2}/{i:02d}.png" for i in range(N))
+    assert store.labels == [key.split("/")[0] for key in store.keys]
+    assert [key for key, _ in store.failures] == ["class0/07broken.png"]
+    assert store.parameters["encoder"] == "pixels"
+    assert {p.name for p in store.path.iterdir()} == {*FILES, "manifest.parquet"}
+    assert is_store(store.path)
+    assert not is_store(source)
+    assert (store.features[:, 0] != store.features[:, 1]).any()
+
+
+def test_workers_do_not_change_a_byte(source, tmp_path):
+    make(source, tmp_path / "none")
+    make(source, tmp_path / "two", n_workers=2)
+    assert digest(tmp_path / "none") == digest(tmp_path / "two")
+
+
+def test_an_array_and_a_finished_store(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8)
+    store = make(pixels, tmp_path / "store")
+    assert store.labels is None
+    before = os.stat(tmp_path / "store/features.npy").st_mtime_ns
+    again = make(pixels, tmp_path / "store")
+    assert os.stat(tmp_path / "store/features.npy").st_mtime_ns == before
+    assert np.array_equal(store.features, again.features)
+    with pytest.raises(StoreError, match="images have changed"):
+        make(255 - pixels, tmp_path / "store")
+
+
+class Interrupt(Exception):
+    pass
+
+
+@pytest.mark.parametrize("n_shards", [0, 1, 2])
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    source, tmp_path, monkeypatch, n_shards, n_workers
+):
+    make(source, tmp_path / "whole")
+    write_shard = mfavbs.shards.write_shard
+
+    def write_some(path, parts):
+        if int(path.stem) == n_shards:
+            (path.parent / f"{path.name}.partial").write_bytes(b"half")
+            raise Interrupt
+        write_shard(path, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mfavbs.features, "write_shard", write_some)
+        with pytest.raises(Interrupt):
+            make(source, tmp_path / "store", n_workers=n_workers)
+    assert is_store(tmp_path / "store")
+    with pytest.raises(StoreError, match="unfinished"):
+        FeatureStore.open(tmp_path / "store")
+    make(source, tmp_path / "store")
+    assert digest(tmp_path / "store") == digest(tmp_path / "whole")
+    assert not list((tmp_path / "store").rglob("*.partial"))
+
+
+@pytest.mark.parametrize("step", ["features.npy", "manifest.parquet", "store.json"])
+def test_interrupted_while_joining(source, tmp_path, monkeypatch, step):
+    make(source, tmp_path / "whole")
+    replace = os.replace
+
+    def replace_some(a, b):
+        if str(b).endswith(step):
+            raise Interrupt
+        replace(a, b)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_some)
+        with pytest.raises(Interrupt):
+            make(source, tmp_path / "store")
+    with pytest.raises(StoreError, match="unfinished"):
+        FeatureStore.open(tmp_path / "store")
+    make(source, tmp_path / "store")
+    assert digest(tmp_path / "store") == digest(tmp_path / "whole")
+    assert {p.name for p in (tmp_path / "store").iterdir()} == {*FILES, "manifest.parquet"}
+
+
+def test_left_over_shards_of_a_finished_store_are_removed(source, tmp_path):
+    out = tmp_path / "store"
+    make(source, out)
+    (out / "shards").mkdir()
+    (out / "shards/00000000.safetensors").write_bytes(b"stale")
+    (out / "progress.json").write_text("{}")
+    (out / "features.npy.partial").write_bytes(b"stale")
+    make(source, out)
+    assert {p.name for p in out.iterdir()} == {*FILES, "manifest.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n_views": 4}, "n_views=3, now n_views=4"),
+        ({"seed": 1}, "seed=0, now seed=1"),
+        ({"encoder": ("pixels", 9)}, "image_size=8, now image_size=9"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_parameters_are_refused_with_both_values(source, tmp_path, options, words, finished):
+    out = tmp_path / "store"
+    make(source, out)
+    if not finished:
+        (out / "store.json").rename(out / "progress.json")
+    if "encoder" in options:
+        options = {"encoder": load_encoder("pixels", image_size=9)}
+    with pytest.raises(StoreError, match=words):
+        make(source, out, **options)
+
+
+def test_changed_sources_and_foreign_folders_are_refused(source, tmp_path):
+    out = tmp_path / "store"
+    make(source, out)
+    os.utime(source / "class0/00.png", (1, 1))
+    with pytest.raises(StoreError, match="images have changed"):
+        make(source, out)
+    (source / "class0/00.png").unlink()
+    with pytest.raises(StoreError, match="n_candidates=24, now n_candidates=23"):
+        make(source, out)
+    for other in (source, source / "class1/01.png"):
+        with pytest.raises(StoreError, match="exists and is not a feature store"):
+            make(source, other)
+    (tmp_path / "begun/shards").mkdir(parents=True)  # killed before the first word was written
+    make(source, tmp_path / "begun")
+
+
+def test_no_space(source, tmp_path, monkeypatch):
+    make(source, tmp_path / "whole")
+    room = [2]  # shards that fit, then the joined file does not either
+    fsync = os.fsync
+
+    def full(descriptor):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="No space left on device; finished shards stay good"):
+            make(source, tmp_path / "store")
+        assert (tmp_path / "store/shards/00000000.safetensors").exists()
+        room[0] = 2
+        with pytest.raises(StoreError, match="No space"):
+            make(source, tmp_path / "store")
+    make(source, tmp_path / "store")
+    assert digest(tmp_path / "store") == digest(tmp_path / "whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(source, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(StoreError, match="Permission denied"):
+        make(source, tmp_path / "locked/store")
+
+
+def test_a_parent_that_is_a_file(source, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written"):
+        make(source, tmp_path / "file/store")
+
+
+def test_none_readable_leaves_nothing_behind(tmp_path):
+    write(tmp_path / "images/a.png", b"x")
+    write(tmp_path / "images/b.png", b"")
+    with pytest.raises(SourceError, match=r"none of 2 can: a.png: .*; b.png: empty file"):
+        make(tmp_path / "images", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e5])
+def test_features_beyond_float16_name_the_images(source, tmp_path, monkeypatch, value):
+    encoder = load_encoder("pixels", image_size=8)
+    forward = encoder.forward
+
+    def broken(images):
+        tokens = forward(images).clone()
+        tokens[1] = value
+        return tokens
+
+    monkeypatch.setattr(encoder, "forward", broken)
+    with pytest.raises(EncoderError, match=r"65504.*pixels.*class0/00.png"):
+        make(source, tmp_path / "store", encoder=encoder)
+    with pytest.raises(StoreError, match="unfinished"):
+        FeatureStore.open(tmp_path / "store")
+
+
+def damage_json(out):
+    (out / "store.json").write_text("{")
+
+
+def damage_schema(out):
+    content = json.loads((out / "store.json").read_text())
+    (out / "store.json").write_text(json.dumps(content | {"schema": "x"}))
+
+
+def damage_features(out):
+    with open(out / "features.npy", "r+b") as file:
+        file.truncate(300)
+
+
+def empty_features(out):
+    (out / "features.npy").write_bytes(b"")
+
+
+def other_features(out):
+    np.save(out / "features.npy", np.zeros((N, 5), np.float32))
+
+
+def damage_manifest(out):
+    (out / "manifest.parquet").write_bytes(b"PAR1")
+
+
+def short_manifest(out):
+    table = pq.read_table(out / "manifest.parquet")
+    pq.write_table(table.slice(1), out / "manifest.parquet")
+
+
+def other_manifest(out):
+    pq.write_table(pa.table({"x": range(N)}), out / "manifest.parquet")
+
+
+def other_failures(out):
+    (out / "failures.csv").write_text("a,b\n1,2\n")
+
+
+def no_failures(out):
+    (out / "failures.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_json,
+        damage_schema,
+        damage_features,
+        empty_features,
+        other_features,
+        damage_manifest,
+        short_manifest,
+        other_manifest,
+        other_failures,
+        no_failures,
+    ],
+)
+def test_damaged_stores_say_so(source, tmp_path, damage):
+    make(source, tmp_path / "store")
+    damage(tmp_path / "store")
+    with pytest.raises(StoreError, match=r"store.*(damaged|JSON).*remove this one"):
+        FeatureStore.open(tmp_path / "store")
+
+
+def test_a_newer_schema(source, tmp_path):
+    out = tmp_path / "store"
+    make(source, out)
+    content = json.loads((out / "store.json").read_text()) | {"schema": 99}
+    (out / "store.json").write_text(json.dumps(content))
+    for attempt in (lambda: FeatureStore.open(out), lambda: make(source, out)):
+        with pytest.raises(StoreError, match=r"schema 99.*upgrade"):
+            attempt()
+
+
+def test_a_damaged_shard_is_named(source, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(mfavbs.features, "join_shards", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make(source, tmp_path / "store")
+    shard = tmp_path / "store/shards/00000001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:50])
+    with pytest.raises(StoreError, match=r"00000001.safetensors is damaged.*remove it"):
+        make(source, tmp_path / "store")
+    shard.unlink()
+    assert len(make(source, tmp_path / "store").features) == N
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_names_that_are_not_utf8(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in (b"caf\xe9.png", b"=1+1.png", b"a,b\n.png"):
+        noise().save(tmp_path / "a.png")
+        os.rename(tmp_path / "a.png", os.path.join(os.fsencode(tmp_path / "images"), name))
+    write(tmp_path / "images/@broken.png", b"x")
+    store = make(tmp_path / "images", tmp_path / "store")
+    assert (
+        sorted(store.keys) == sorted(["caf\\xe9.png", "=1+1.png", "a,b\n.png"])
+        or len(store.keys) == 3
+    )
+    assert [key for key, _ in store.failures] == ["@broken.png"]
+
+
+@pytest.mark.parametrize("key", ["=1.jpg", "+1", "-1", "@a/b", "\tx", "\rx", "a=1", "x/-1", "é"])
+def test_no_path_is_a_formula(tmp_path, key):
+    cell = spreadsheet_path(key)
+    assert cell[0] not in "=+-@\t\r"
+    assert os.path.normpath(cell) == os.path.normpath(key)
+    assert path_from_spreadsheet(cell) == key
+    write_failures(tmp_path / "failures.csv", [(key, 'why \udce9, "so"')])
+    with open(tmp_path / "failures.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["path", "reason"], [cell, 'why \\udce9, "so"']]
+    assert read_failures(tmp_path / "failures.csv") == [(key, 'why \\udce9, "so"')]
+
+
+SCRIPT = """
+import os, sys
+import mfavbs.features, mfavbs.shards
+from mfavbs.encoders import load_encoder
+from mfavbs.images import decode, open_images
+mfavbs.shards.SHARD = mfavbs.features.SHARD = 8
+if sys.argv[3] == "dies":
+    def decode(content, at_least=None, decode=decode):
+        if mfavbs.features.torch.utils.data.get_worker_info():
+            os.kill(os.getpid(), 9)
+        return decode(content, at_least)
+    mfavbs.features.decode = decode
+encoder = load_encoder("pixels", image_size=8)
+print("go", flush=True)
+try:
+    mfavbs.features.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3, n_workers=1,
+                          device="cpu", verbose=False)
+except mfavbs.features.StoreError as error:
+    print(error)
+"""
+
+
+def start(source, out, how="lives"):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, source, out, how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def many(tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(600):
+        noise(64 + i % 7, 64).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def members(group):
+    """Processes of a group that are still there, zombies left out."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/stat") as file:
+                state, _, pgrp = file.read().rpartition(")")[2].split()[:3]
+            found += [pid] if int(pgrp) == group and state != "Z" else []
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_killed_at_random_moments(many, tmp_path):
+    make(many, tmp_path / "whole")
+    out, kills = tmp_path / "store", 0
+    for delay in np.random.default_rng(0).uniform(0.05, 0.6, 6):
+        process = start(many, out)
+        process.stdout.readline()
+        time.sleep(delay)
+        kills += process.poll() is None
+        process.kill()  # the worker is left to find out by itself
+        process.communicate()
+        if (out / "store.json").exists():
+            break
+    assert kills
+    make(many, out)
+    assert digest(out) == digest(tmp_path / "whole")
+    assert {p.name for p in out.iterdir()} == {*FILES, "manifest.parquet"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_ends_it_and_its_workers(many, tmp_path):
+    process = start(many, tmp_path / "store")
+    process.stdout.readline()
+    time.sleep(0.4)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    began = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert process.returncode != 0
+    assert err.count("Traceback") == 1  # the script's own; a worker says nothing
+    assert "KeyboardInterrupt" in err
+    assert not members(process.pid)
+    make(many, tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies(source, tmp_path):
+    out, err = start(source, tmp_path / "store", "dies").communicate(timeout=60)
+    assert "a process that reads images" in out
+    assert "DataLoader worker" in out
+    assert "run the same command again" in out
+    assert "Traceback" not in err
+    assert len(make(source, tmp_path / "store").features) == N
+
+
+def test_the_callers_threads_and_random_state_are_left_alone(source, tmp_path):
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    make(source, tmp_path / "store", n_workers=1)
+    assert torch.get_num_threads() == before
+    assert torch.equal(torch.get_rng_state(), state)
