@@ -23,10 +23,7 @@ class Result(NamedTuple):
 def _run(arguments: list[str], folder: Path, logs: Path) -> None:
     os.chdir(folder)
     for stream, name in ((1, "out"), (2, "err")):
-        target = os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(target, stream)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+        os.dup2(os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.argv = ["mfavbs", *arguments]
     from mfavbs.cli import main
 

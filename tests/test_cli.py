@@ -169,6 +169,8 @@ def make_bad(folder: Path) -> None:
     (folder / "junk.safetensors").write_bytes(b"junk")
 
 
+TWO = ("cluster", "two", "-k", 2, *QUICK)
+RESNET = ("cluster", "two", "-k", 2, "--encoder", "timm:resnet18", "--weights")
 BAD = {
     "missing source": (("cluster", "nowhere", "-k", 2, *QUICK), "nowhere"),
     "empty folder": (("cluster", "empty", "-k", 2, *QUICK), "empty"),
@@ -176,11 +178,11 @@ BAD = {
     "fewer images than clusters": (("cluster", "two", "-k", 3, *QUICK), "n_samples=2"),
     "k below two": (("cluster", "two", "-k", 1, *QUICK), "n_clusters"),
     "unknown encoder": (("cluster", "two", "-k", 2, "--encoder", "timm:resnet5O"), "resnet50"),
-    "weights missing": (("cluster", "two", "-k", 2, "--encoder", "timm:resnet18", "--weights", "no.pt"), "no.pt"),
-    "weights unreadable": (("cluster", "two", "-k", 2, "--encoder", "timm:resnet18", "--weights", "junk.safetensors"), "junk.safetensors"),
+    "weights missing": ((*RESNET, "no.pt"), "no.pt"),
+    "weights unreadable": ((*RESNET, "junk.safetensors"), "junk.safetensors"),
     "not finite": (("cluster", "nan.npy", "-k", 2), "3, 7"),
-    "out is someone's folder": (("cluster", "two", "-k", 2, *QUICK, "--out", "mine", "--overwrite"), "not a run folder"),
-    "labels from one folder": (("cluster", "two", "-k", 2, *QUICK, "--labels-from-folders"), "--labels-from-folders"),
+    "out is someone's": ((*TWO, "--out", "mine", "--overwrite"), "not a run folder"),
+    "labels from one folder": ((*TWO, "--labels-from-folders"), "--labels-from-folders"),
     "not a run": (("report", "two"), "run.json"),
     "predict without a run": (("predict", "two", "two"), "run.json"),
     "no store": (("cluster", "nan.txt", "-k", 2), "nan.txt"),
@@ -206,7 +208,9 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in result.err
 
 
-@pytest.mark.parametrize("arguments", [("cluster",), ("cluster", "x"), ("nonsense",), ("embed", "x")])
+@pytest.mark.parametrize(
+    "arguments", [("cluster",), ("cluster", "x"), ("nonsense",), ("embed", "x")]
+)
 def test_wrong_usage_is_code_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert mfavbs(*arguments, folder=tmp_path).code == 2
 
@@ -237,7 +241,9 @@ def test_a_run_of_a_newer_schema_is_refused(run: Path, tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_labels(photos: Path, run: Path, tmp_path: Path) -> None:
     result = mfavbs("cluster", photos, "-k", 3, *QUICK, "--out", "again", folder=tmp_path)
     assert result.code == 0, result.err
-    again = [(r["path"], r["cluster"], r["confidence"]) for r in rows(tmp_path / "again" / "labels.csv")]
+    again = [
+        (r["path"], r["cluster"], r["confidence"]) for r in rows(tmp_path / "again" / "labels.csv")
+    ]
     assert again == [(r["path"], r["cluster"], r["confidence"]) for r in rows(run / "labels.csv")]
 
 

@@ -347,10 +347,7 @@ def test_names_that_are_not_utf8(tmp_path):
         os.rename(tmp_path / "a.png", os.path.join(os.fsencode(tmp_path / "images"), name))
     write(tmp_path / "images/@broken.png", b"x")
     store = make(tmp_path / "images", tmp_path / "store")
-    assert (
-        sorted(store.keys) == sorted(["caf\\xe9.png", "=1+1.png", "a,b\n.png"])
-        or len(store.keys) == 3
-    )
+    assert set(store.keys) == {"caf\\udce9.png", "=1+1.png", "a,b\n.png"}
     assert [key for key, _ in store.failures] == ["@broken.png"]
 
 
@@ -423,7 +420,7 @@ def members(group):
 def test_killed_at_random_moments(many, tmp_path):
     make(many, tmp_path / "whole")
     out, kills = tmp_path / "store", 0
-    for delay in np.random.default_rng(0).uniform(0.05, 0.6, 6):
+    for delay in np.random.default_rng(0).uniform(0.05, 0.6, 4):
         process = start(many, out)
         process.stdout.readline()
         time.sleep(delay)

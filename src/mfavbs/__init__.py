@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mfavbs.blocks import FAVB, MFAVBs, ViT
+    from mfavbs.clustering import cluster_images, predict_images
     from mfavbs.encoders import load_encoder
     from mfavbs.errors import MfavbsError
     from mfavbs.estimator import MFAVBsClustering
     from mfavbs.features import FeatureStore, embed
     from mfavbs.images import open_images
     from mfavbs.metrics import score
-    from mfavbs.clustering import cluster_images, predict_images
     from mfavbs.runs import Run
 
 __version__ = "0.1.0"

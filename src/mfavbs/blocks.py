@@ -41,6 +41,8 @@ class ViT(nn.Sequential):
     """
 
     def __init__(self, dim: int, depth: int, n_heads: int, gate: float | None = None) -> None:
+        if gate is not None and gate <= 0:  # timm would read 0 as no scale at all
+            raise ValueError(f"gate={gate} should be > 0, or None for blocks without one.")
         super().__init__(*(Block(dim, n_heads, init_values=gate) for _ in range(depth)))
 
 

@@ -199,9 +199,7 @@ def predict(
     """Cluster the new images of SOURCE with a finished run, without training."""
     from mfavbs.clustering import predict_images
 
-    folder = predict_images(
-        run, source, out=out, weights=weights, n_workers=workers, device=device
-    )
+    folder = predict_images(run, source, out=out, weights=weights, n_workers=workers, device=device)
     _say(f"Clusters of the new images: {folder / 'labels.csv'}")
     if as_json:
         print(json.dumps({"labels": str(folder / "labels.csv")}))

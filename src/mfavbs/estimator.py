@@ -7,7 +7,7 @@ Out: labels (n,), probabilities (n, k), representations (n, width).
 import json
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -74,10 +74,11 @@ class MFAVBsClustering(
         features, another for each head, ``"random"`` random directions; ``"auto"`` is the former
         for the disjoint objective and the latter for the paper's.
     n_cluster_heads
-        Heads trained side by side, of which the one whose neighbours agree most answers; ``"auto"`` is
-        8 for the disjoint objective and 1 for the paper's.
+        Heads trained side by side, of which the one answers that neighbours agree on most;
+        ``"auto"`` is 8 for the disjoint objective and 1 for the paper's.
     n_neighbors
-        Neighbours of an image taken for positives and partners.
+        Neighbours of an image taken for positives and partners; in small sets no more than half
+        of what a cluster holds on average.
     epochs
         Passes over the images; ``None`` is as many as make 300 steps, and 4 at least.
     batch_size
@@ -85,7 +86,7 @@ class MFAVBsClustering(
     learning_rate
         Peak of the one-cycle schedule.
     device
-        ``"auto"`` is accelerate's choice; ``"cpu"`` keeps to the processor.
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     random_state
         Seed; the same seed on the same machine gives the same labels.
     verbose
@@ -123,7 +124,7 @@ class MFAVBsClustering(
     (1797,)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "n_clusters": [Interval(Integral, 2, None, closed="left")],
         "objective": [StrOptions({"disjoint", "paper"})],
         "fusion": [StrOptions({"channel", "token", "none"})],
@@ -141,7 +142,7 @@ class MFAVBsClustering(
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "device": [str],
         "random_state": ["random_state"],
-        "verbose": ["boolean"],
+        "verbose": ["verbose"],
     }
 
     def __init__(

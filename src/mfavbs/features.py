@@ -220,6 +220,7 @@ def _write_missing_shards(
         pin_memory=device == "cuda",
         prefetch_factor=4 if n_workers else None,
         worker_init_fn=_ignore_interrupts,
+        generator=torch.Generator(),  # else it draws a seed from the caller's
     )
     progress = Progress("embedding", len(images), "images", done, show=verbose)
     with progress, _encoder_threads(device, n_workers):

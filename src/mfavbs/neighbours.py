@@ -64,7 +64,7 @@ def _nearest_by_index(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tenso
 
     n, d = bank.shape
     cells = int(4 * n**0.5)
-    index = faiss.index_factory(d, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
     rows = bank.float().contiguous().numpy()
     # 64 rows a cell place its centre well enough; more only costs time.
     index.train(rows[torch.randperm(n, generator=torch.Generator().manual_seed(0))[: 64 * cells]])

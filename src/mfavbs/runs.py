@@ -6,8 +6,8 @@ knows the files' names and columns; whatever is missing or damaged ends in a Run
 """
 
 import csv
+import io
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
+from mfavbs.store import path_from_spreadsheet, spreadsheet_path, write_json, write_whole
 
 SCHEMA = 1
 # All that a run writes, and so all that overwriting one may remove; run.json is written last.
@@ -121,19 +122,19 @@ def write_labels(
     }
     if labels is not None:
         columns["label"] = pa.array(labels, pa.string())
-    rows = [[as_spreadsheet_text(path) for path in paths], clusters.tolist()]
+    rows = [[spreadsheet_path(path) for path in paths], clusters.tolist()]
     rows.append([f"{p:.4f}" for p in probabilities.max(axis=1)])
     if labels is not None:
-        rows.append([as_spreadsheet_text(label or "") for label in labels])
+        rows.append([spreadsheet_path(label or "") for label in labels])
     flat = pa.array(probabilities.ravel(), pa.float32())
     offsets = pa.array(np.arange(len(paths) + 1) * probabilities.shape[1], pa.int32())
     columns["probabilities"] = pa.ListArray.from_arrays(offsets, flat)
     try:
         _write_csv(folder / "labels.csv", list(columns)[:-1], zip(*rows, strict=True))
-        _write_csv(folder / "failures.csv", ["path", "reason"], map(_failure, failures))
-        partial = folder / "labels.partial"
-        pq.write_table(pa.table(columns), partial)
-        os.replace(partial, folder / "labels.parquet")
+        bad = [(spreadsheet_path(path), spreadsheet_path(reason)) for path, reason in failures]
+        _write_csv(folder / "failures.csv", ["path", "reason"], bad)
+        table = pa.table(columns)
+        write_whole(folder / "labels.parquet", lambda file: pq.write_table(table, file))
     except OSError as error:
         raise _unwritable(folder, error) from error
 
@@ -141,34 +142,23 @@ def write_labels(
 def write_record(folder: Path, metrics: dict[str, Any], record: dict[str, Any]) -> None:
     """Write metrics.json, then run.json, which makes the run a finished one."""
     try:
-        for name, content in (("metrics.json", metrics), ("run.json", record)):
-            partial = folder / f"{name}.partial"
-            text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
-            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-            os.replace(partial, folder / name)
+        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "run.json", record)
         (folder / UNFINISHED).unlink(missing_ok=True)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
 
 
-def as_spreadsheet_text(path: str) -> str:
-    """A path or folder name that no spreadsheet takes for a formula, and still the same path."""
-    return f"./{path}" if path[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else path
-
-
-def _failure(failure: tuple[str, str]) -> tuple[str, str]:
-    return as_spreadsheet_text(failure[0]), as_spreadsheet_text(failure[1])
-
-
 def _write_csv(path: Path, header: list[str], rows: Iterable[Sequence]) -> None:
-    partial = path.with_suffix(".partial")
-    # A byte order mark: without it spreadsheets take UTF-8 for the local code page.
-    with open(partial, "w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    os.replace(partial, path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    # A byte order mark: without it spreadsheets take UTF-8 for the local code page. A reason may
+    # quote a name's bytes that are not UTF-8.
+    content = text.getvalue().encode("utf-8-sig", "backslashreplace")
+    write_whole(path, lambda file: file.write(content))
 
 
 def _unwritable(folder: Path, error: OSError) -> RunError:
@@ -239,7 +229,7 @@ def read_truth(path: Path) -> dict[str, str]:
                     f"{path} has the columns {rows.fieldnames}; expected path and label, "
                     "with the paths of labels.csv."
                 )
-            return {row["path"].removeprefix("./"): row["label"] or "" for row in rows}
+            return {path_from_spreadsheet(row["path"]): row["label"] or "" for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"The truth {path} cannot be read: {error}") from error
 
@@ -313,6 +303,6 @@ def _failures(path: Path) -> list[tuple[str, str]]:
             rows = csv.DictReader(file)
             if not {"path", "reason"} <= set(rows.fieldnames or []):
                 raise _damaged(path, "the columns path and reason", rows.fieldnames)
-            return [(row["path"] or "", row["reason"] or "") for row in rows]
+            return [(path_from_spreadsheet(row["path"] or ""), row["reason"] or "") for row in rows]
     except (csv.Error, OSError) as error:
         raise _damaged(path, "CSV", error) from error
