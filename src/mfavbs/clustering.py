@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,29 +19,22 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
 from mfavbs import runs
-from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
-from mfavbs.errors import EncoderError, RunError, SourceError
+from mfavbs.encoders import DEFAULT_ENCODER
+from mfavbs.errors import RunError
 from mfavbs.estimator import MFAVBsClustering
-from mfavbs.features import FeatureStore, embed, is_store
-from mfavbs.images import Images, open_images
 from mfavbs.metrics import score
 from mfavbs.report import write_report
+from mfavbs.sources import (
+    Features,
+    Source,
+    check_same_encoder,
+    known_labels,
+    make_features,
+    name_of,
+    open_source,
+)
 
-Source = str | Path | Sequence[str | Path] | np.ndarray
 _KMEANS_STARTS = 10
-
-
-@dataclass(frozen=True)
-class Features:
-    """What is clustered: features (n, v, t, d) and, as far as they are known, their images."""
-
-    array: np.ndarray
-    keys: list[str]
-    folders: list[str] | None
-    failures: list[tuple[str, str]]
-    images: Images | None
-    source: dict[str, str]
-    encoder: dict[str, Any]
 
 
 def cluster_images(
@@ -121,11 +113,11 @@ def cluster_images(
         "n_views": n_views,
         "seed": seed,
     }
-    opened = _open(source)
+    opened = open_source(source)
     runs.begin_run(out, parameters, overwrite=overwrite)
     seconds: dict[str, float] = {}
     with _timed(seconds, "features"):
-        features = _features(
+        features = make_features(
             opened,
             out / runs.FEATURES,
             parameters,
@@ -133,7 +125,7 @@ def cluster_images(
             verbose=verbose,
             device=device,
         )
-    truth = _truth(features, opened, labels, labels_from_folders)
+    truth = known_labels(features, opened, labels, labels_from_folders)
     with _timed(seconds, "training"):
         model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
     with _timed(seconds, "writing"):
@@ -181,14 +173,14 @@ def predict_images(
     """
     run = Path(run)
     record = runs.read_run(run).record
-    model = MFAVBsClustering.load(run / runs.MODEL)
-    opened = _open(source)
-    out = Path(out) if out is not None else run / "predictions" / _name(opened)
+    model = MFAVBsClustering.load(run / runs.MODEL, device)
+    opened = open_source(source)
+    out = Path(out) if out is not None else run / "predictions" / name_of(opened)
     parameters = dict(record["parameters"])
     if weights is not None:
         parameters["weights"] = str(weights)
     out.mkdir(parents=True, exist_ok=True)
-    features = _features(
+    features = make_features(
         opened,
         out / runs.FEATURES,
         parameters,
@@ -196,7 +188,7 @@ def predict_images(
         verbose=verbose,
         device=device,
     )
-    _check_same_encoder(record["encoder"], features.encoder)
+    check_same_encoder(record["encoder"], features.encoder)
     probabilities = model.predict_proba(features.array)
     runs.write_labels(
         out,
@@ -226,123 +218,6 @@ def evaluate_run(run: str | Path, truth: dict[str, str]) -> dict[str, float]:
             "of labels.csv."
         )
     return score([truth[path] for path in paths], read.cluster)
-
-
-def _open(source: Source) -> Images | FeatureStore | np.ndarray | Path:
-    """Images; a finished feature store; or features, as an array or the path of a .npy file."""
-    if isinstance(source, str | Path):
-        path = Path(source)
-        for store in (path, path / runs.FEATURES):
-            if is_store(store):  # a store, or the one inside a run folder
-                return FeatureStore.open(store)
-        if path.suffix == ".npy" and path.is_file():
-            return _open_npy(path)
-    elif isinstance(source, np.ndarray) and source.ndim == 2:
-        return source
-    return open_images(source)
-
-
-def _open_npy(path: Path) -> Images | Path:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise SourceError(f"{path} cannot be read as an array: {error}") from error
-    if array.dtype == np.uint8:
-        return open_images(np.asarray(array))
-    if not np.issubdtype(array.dtype, np.floating) or array.ndim not in (2, 3, 4):
-        raise SourceError(
-            f"{path} holds {array.dtype} of shape {array.shape}; expected floating-point features "
-            "(n, d), (n, v, d) or (n, v, t, d), or uint8 images (n, h, w[, 3])."
-        )
-    return path
-
-
-def _name(opened: Images | FeatureStore | np.ndarray | Path) -> str:
-    if isinstance(opened, FeatureStore):
-        opened = opened.path
-    location = str(opened) if isinstance(opened, Path) else getattr(opened, "location", "")
-    return Path(location).name.split(".")[0] or "array"
-
-
-def _features(
-    opened: Images | FeatureStore | np.ndarray | Path,
-    store: Path,
-    parameters: dict[str, Any],
-    *,
-    n_workers: int | None,
-    verbose: bool,
-    device: str,
-) -> Features:
-    """Features of whatever was opened; those of images are made in, or found in, ``store``."""
-    if isinstance(opened, np.ndarray | Path):
-        array = opened if isinstance(opened, np.ndarray) else np.load(opened, mmap_mode="r")
-        location = "" if isinstance(opened, np.ndarray) else str(opened.resolve())
-        keys = [f"{row:0{len(str(len(array) - 1))}d}" for row in range(len(array))]
-        source = {"kind": "features", "location": location}
-        return Features(array, keys, None, [], None, source, {"name": "features"})
-    images = None
-    if isinstance(opened, Images):
-        images = opened
-        encoder = load_encoder(
-            parameters["encoder"],
-            weights=parameters["weights"],
-            image_size=parameters["image_size"],
-            grid=parameters["grid"],
-        )
-        opened = embed(
-            images,
-            store,
-            encoder,
-            n_views=parameters["n_views"],
-            seed=parameters["seed"],
-            device=device,
-            n_workers=n_workers,
-            verbose=verbose,
-        )
-    made_by = {k: opened.parameters[k] for k in ("weights_hash", "image_size", "grid", "n_views")}
-    made_by["name"] = opened.parameters["encoder"]
-    return Features(
-        opened.features,
-        opened.keys,
-        opened.labels,
-        opened.failures,
-        images,
-        opened.parameters["source"],
-        made_by,
-    )
-
-
-def _check_same_encoder(fitted: dict[str, Any], now: dict[str, Any]) -> None:
-    for name, value in fitted.items():
-        if name != "n_views" and now.get(name) != value:
-            raise EncoderError(
-                f"The run was made with {name}={value!r}, these features with "
-                f"{name}={now.get(name)!r}; a cluster means nothing across encoders. "
-                "Give the run's own weights by --weights, or images instead of features."
-            )
-
-
-def _truth(
-    features: Features,
-    opened: Images | FeatureStore | np.ndarray | Path,
-    labels: Sequence[str] | None,
-    from_folders: bool,
-) -> list[str] | None:
-    """Known labels of the readable images, (n,), for scoring only."""
-    if labels is not None:
-        keys = opened.keys if isinstance(opened, Images) else features.keys
-        if len(labels) != len(keys):
-            raise SourceError(f"{len(labels)} labels for {len(keys)} images; expected one each.")
-        by_key = dict(zip(keys, map(str, labels), strict=True))
-        return [by_key[key] for key in features.keys]
-    if not from_folders:
-        return None
-    if features.folders is None:
-        raise SourceError(
-            "Labels were to come from sub-folders, but all images lie in one. "
-            "Drop --labels-from-folders, or sort the labelled images into a folder for each label."
-        )
-    return features.folders
 
 
 def _metrics(

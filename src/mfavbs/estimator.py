@@ -11,9 +11,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, is_initialized
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from sklearn.base import (
@@ -22,19 +19,18 @@ from sklearn.base import (
     ClusterMixin,
     TransformerMixin,
 )
-from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from mfavbs.blocks import Fusion
-from mfavbs.encoders import has_bfloat16, pick_device
+from mfavbs.encoders import pick_device
 from mfavbs.errors import RunError, SourceError
 from mfavbs.labels import assign, decide, disagreement
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import Network, mean_view
-from mfavbs.training import Objective, default_epochs, train
+from mfavbs.training import Objective, accelerator_on, default_epochs, train
 
 MODEL_SCHEMA = 1
 _GATE = 0.05  # anything from 0.01 to 0.1 gave the same clusters
@@ -220,7 +216,7 @@ class MFAVBsClustering(
         tokens = self.network_.project(features)  # (n, v, t, width)
         embeddings = mean_view(tokens)  # (n, width)
         if self._choose("init", "k-means++", "random") == "k-means++":
-            self._start_heads(embeddings, seed)
+            self.network_.start_heads(embeddings, seed)
         # Half of what a cluster holds on average: in small sets more would be of other clusters.
         m = min(self.n_neighbors, n - 1, max(3, n // (2 * self.n_clusters)))
         neighbours = nearest_neighbours(embeddings, m)
@@ -233,7 +229,7 @@ class MFAVBsClustering(
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             seed=seed,
-            accelerator=_accelerator(self.device),
+            accelerator=accelerator_on(self.device),
             checkpoint=checkpoint,
             verbose=self.verbose,
         )
@@ -278,8 +274,8 @@ class MFAVBsClustering(
         save_model(self.network_, str(folder / "model.safetensors"))
 
     @classmethod
-    def load(cls, folder: str | Path) -> "MFAVBsClustering":
-        """Read back what :meth:`save` wrote.
+    def load(cls, folder: str | Path, device: str = "auto") -> "MFAVBsClustering":
+        """Read back what :meth:`save` wrote, onto ``device``.
 
         Raises
         ------
@@ -305,7 +301,7 @@ class MFAVBsClustering(
                 f"{folder} is not a model that mfavbs can read ({error}). Expected config.json "
                 "and model.safetensors as `mfavbs cluster` writes them."
             ) from error
-        model.network_.eval()
+        model.network_.to(pick_device(device))
         model.n_features_in_ = config["n_features"]
         return model
 
@@ -335,14 +331,6 @@ class MFAVBsClustering(
                 fusion=self.fusion,
                 gate=self._choose("gate", _GATE, None),
             )
-
-    def _start_heads(self, embeddings: Tensor, seed: int) -> None:
-        prototypes = self.network_.cluster_heads.prototypes  # (h, k, d)
-        for head in range(len(prototypes)):
-            state = (seed + head) % 2**32
-            kmeans = KMeans(self.n_clusters, n_init=1, random_state=state).fit(embeddings.numpy())
-            centroids = torch.from_numpy(kmeans.cluster_centers_)
-            prototypes.data[head] = F.normalize(centroids, dim=-1)
 
     def _assign(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
         probabilities, representations = assign(self.network_, tokens)
@@ -409,14 +397,3 @@ def _check_finite(features: np.ndarray) -> None:
             f"{len(bad)} of {len(features)} rows: {rows}. "
             "Remove those rows or embed their images again."
         )
-
-
-def _accelerator(device: str) -> Accelerator:
-    wanted = pick_device(device)
-    precision = "bf16" if has_bfloat16(wanted) else "no"
-    # accelerate has one device and precision for the whole process: undo what an earlier fit chose.
-    if is_initialized():
-        state = AcceleratorState()
-        if state.device.type != wanted.type or state.mixed_precision != precision:
-            AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=wanted.type == "cpu", mixed_precision=precision)

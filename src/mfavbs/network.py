@@ -7,6 +7,7 @@ Out: instance embeddings (b, e) and cluster logits (h, b, k) for pairs of views.
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
@@ -94,6 +95,15 @@ class Network(nn.Module):
         self.components.copy_(components)
         # Channels of about unit size, as a transformer's own normalisation would leave them.
         self.scale.copy_(dim**0.5 / length.clamp_min(1e-6))
+
+    @torch.no_grad()
+    def start_heads(self, embeddings: Tensor, seed: int) -> None:
+        """Start every cluster head from another k-means of ``embeddings`` (n, d), unit vectors."""
+        prototypes = self.cluster_heads.prototypes  # (h, k, d)
+        for head, own in enumerate(prototypes):
+            kmeans = KMeans(len(own), n_init=1, random_state=(seed + head) % 2**32)
+            centroids = kmeans.fit(embeddings.numpy()).cluster_centers_
+            own.copy_(F.normalize(torch.from_numpy(centroids), dim=-1))
 
     @torch.no_grad()
     def project(self, features: np.ndarray) -> Tensor:

@@ -11,8 +11,10 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, is_initialized
 from torch import Tensor
 
+from mfavbs.encoders import has_bfloat16, pick_device
 from mfavbs.errors import RunError
 from mfavbs.losses import balance_loss, cluster_loss, instance_loss
 from mfavbs.network import Network
@@ -29,6 +31,18 @@ _HEADS_FASTER = 5
 def default_epochs(n_images: int, batch_size: int) -> int:
     """Epochs for at least ``MIN_STEPS`` steps, and at least ``MIN_EPOCHS``."""
     return max(MIN_EPOCHS, math.ceil(MIN_STEPS / math.ceil(n_images / batch_size)))
+
+
+def accelerator_on(device: str) -> Accelerator:
+    """An accelerator on ``device``, in bfloat16 where that is native there."""
+    wanted = pick_device(device)
+    precision = "bf16" if has_bfloat16(wanted) else "no"
+    # accelerate has one device and precision for the whole process: undo what an earlier fit chose.
+    if is_initialized():
+        state = AcceleratorState()
+        if state.device.type != wanted.type or state.mixed_precision != precision:
+            AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=wanted.type == "cpu", mixed_precision=precision)
 
 
 def train(
