@@ -143,6 +143,17 @@ def test_embed_then_cluster_the_store(photos: Path, run: Path, tmp_path: Path) -
     assert clusters == [r["cluster"] for r in rows(run / "labels.csv")]
 
 
+def test_a_store_of_other_parameters_is_refused_with_both(photos: Path, tmp_path: Path) -> None:
+    embed = ("embed", photos, "--out", "store", "--encoder", "pixels", "--workers", 0)
+    assert mfavbs(*embed, "--image-size", 8, "--seed", 1, folder=tmp_path).code == 0
+    before = (tmp_path / "store" / "features.npy").read_bytes()
+    result = mfavbs(*embed, "--image-size", 8, "--seed", 2, folder=tmp_path)
+    assert result.code == 1
+    assert "seed=1" in result.err
+    assert "seed=2" in result.err
+    assert (tmp_path / "store" / "features.npy").read_bytes() == before
+
+
 def test_npy_of_features(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     centres = np.eye(3, 16)
@@ -182,6 +193,7 @@ BAD = {
     "weights unreadable": ((*RESNET, "junk.safetensors"), "junk.safetensors"),
     "not finite": (("cluster", "nan.npy", "-k", 2), "3, 7"),
     "out is someone's": ((*TWO, "--out", "mine", "--overwrite"), "not a run folder"),
+    "out is a file": ((*TWO, "--out", "nan.npy"), "not a run folder"),
     "labels from one folder": ((*TWO, "--labels-from-folders"), "--labels-from-folders"),
     "not a run": (("report", "two"), "run.json"),
     "predict without a run": (("predict", "two", "two"), "run.json"),

@@ -20,7 +20,7 @@ from sklearn.preprocessing import normalize
 
 from mfavbs import runs
 from mfavbs.encoders import DEFAULT_ENCODER
-from mfavbs.errors import RunError
+from mfavbs.errors import MfavbsError, RunError
 from mfavbs.estimator import MFAVBsClustering
 from mfavbs.metrics import score
 from mfavbs.report import write_report
@@ -103,7 +103,10 @@ def cluster_images(
     model = MFAVBsClustering(
         n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
     )
-    model._validate_params()
+    try:
+        model._validate_params()
+    except ValueError as error:  # scikit-learn's own text names parameter, range and value
+        raise MfavbsError(str(error)) from error
     parameters = {
         **{k: v for k, v in model.get_params().items() if k not in ("random_state", "verbose")},
         "encoder": encoder,

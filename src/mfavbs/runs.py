@@ -76,7 +76,8 @@ def begin_run(folder: Path, parameters: dict[str, Any], *, overwrite: bool = Fal
             f"{folder} already holds a run. Give another --out, or --overwrite to replace it."
         )
     before = folder / UNFINISHED
-    if not finished and not before.exists() and folder.exists() and any(folder.iterdir()):
+    foreign = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if foreign and not finished and not before.exists():
         raise RunError(
             f"{folder} exists and is not a run folder, so nothing is written into it. "
             "Give another --out."
