@@ -10,9 +10,9 @@ of threads; `embed` reads, decodes, augments, encodes and writes. Both take turn
 count this process' own processor time: what `embed` adds to the encoder where the workers have
 cores of their own, even on a machine that is busy with other things.
 
-Expect a ratio of 0.85 or more where the workers have a core of their own. Measured on 2 idle cores of
-a Xeon with AVX-512, 400 images at 128 px, 5 runs, one thread and one worker: encoder 40.4 images a
-second, embed 34.2, ratio by wall 0.86 (0.73 to 0.94), by cpu 0.93 (0.79 to 0.95).
+Expect a ratio of 0.85 or more where the workers have a core of their own. Measured on 2 idle cores
+of a Xeon with AVX-512, 400 images at 128 px, 5 runs, one thread and one worker: encoder 40.4 images
+a second, embed 34.2, ratio by wall 0.86 (0.73 to 0.94), by cpu 0.93 (0.79 to 0.95).
 """
 
 import argparse

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mfavbs import MFAVBsClustering, estimator
+from mfavbs import MFAVBsClustering, estimator, training
 from mfavbs.errors import MfavbsError, RunError, SourceError
 
 SMALL = {"n_clusters": 3, "epochs": 2, "dim": 16, "n_cluster_heads": 2, "device": "cpu"}
@@ -190,7 +190,8 @@ def test_ten_separated_clusters_are_found_with_default_settings(fusion, seed):
 def test_other_precisions_give_nearly_the_same(dtype):
     features = FEATURES.astype(dtype)
     model, reference = small().fit(features), small().fit(FEATURES)
-    np.testing.assert_allclose(model.probabilities_, reference.probabilities_, atol=0.05)
+    # Clusters, not their numbers: of heads that agree another may answer.
+    assert adjusted_rand_score(model.labels_, reference.labels_) == 1
 
 
 def test_a_memory_mapped_store_stays_on_disk(tmp_path):
@@ -263,7 +264,7 @@ def fresh_accelerator():
 def test_one_process_may_fit_with_and_without_bfloat16(order, monkeypatch):
     # As a processor with bfloat16 and a GPU without would have it, or the other way round.
     for native in order:
-        monkeypatch.setattr(estimator, "has_bfloat16", lambda device, native=native: native)
+        monkeypatch.setattr(training, "has_bfloat16", lambda device, native=native: native)
         model = small().fit(FEATURES)
         assert np.array_equal(model.predict(FEATURES), model.labels_)
         assert model.probabilities_.dtype == np.float32
