@@ -51,10 +51,11 @@ ViewsOption = Annotated[int, typer.Option(help="Views of every image, the clean 
 SeedOption = Annotated[int, typer.Option(help="Of views and training.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that decode; default: one for each core but one.")
+    int | None, typer.Option(help="Processes that decode; default: as many as the encoder needs.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
 DEFAULT_ENCODER = "open_clip:ViT-B-32/openai"  # encoders.DEFAULT_ENCODER, without its imports
 
 
@@ -104,7 +105,7 @@ def demo(
 @app.command()
 def cluster(
     source: SourceArgument,
-    n_clusters: Annotated[int, typer.Option("-k", "--n-clusters", min=1, help="Clusters.")],
+    n_clusters: Annotated[int, typer.Option("-k", "--n-clusters", help="Clusters, 2 or more.")],
     out: Annotated[Path | None, typer.Option(help="Default: mfavbs-NAME in this folder.")] = None,
     encoder: EncoderOption = DEFAULT_ENCODER,
     weights: WeightsOption = None,
@@ -235,14 +236,16 @@ def report(run: RunArgument, as_json: JsonOption = False) -> None:
 def main() -> None:
     """Entry point: every failure a user can cause ends in one line and an exit code."""
     debug = "--debug" in sys.argv
+    sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]  # wherever it stands
     warnings.showwarning = _show_warning
     try:
         app()
     except MfavbsError as error:
         _fail(str(error), debug)
-    except KeyboardInterrupt:
-        _say("Interrupted. What is finished is kept: the same command goes on from there.")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            _say("Interrupted. What is finished is kept: the same command goes on from there.")
+        raise
     except Exception as error:
         _fail(f"{type(error).__name__}: {error}\nRun again with --debug for the traceback.", debug)
 

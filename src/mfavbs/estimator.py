@@ -215,11 +215,11 @@ class MFAVBsClustering(
         self.network_.fit_projection(features, generator)
         tokens = self.network_.project(features)  # (n, v, t, width)
         embeddings = mean_view(tokens)  # (n, width)
-        if self._choose("init", "k-means++", "random") == "k-means++":
-            self.network_.start_heads(embeddings, seed)
         # Half of what a cluster holds on average: in small sets more would be of other clusters.
         m = min(self.n_neighbors, n - 1, max(3, n // (2 * self.n_clusters)))
         neighbours = nearest_neighbours(embeddings, m)
+        if self._choose("init", "k-means++", "random") == "k-means++":
+            self.network_.start_heads(embeddings, neighbours, seed)
         self.loss_history_ = train(
             self.network_,
             tokens,
@@ -333,8 +333,9 @@ class MFAVBsClustering(
             )
 
     def _assign(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        probabilities, representations = assign(self.network_, tokens)
-        return probabilities[self.head_].numpy(), representations.numpy()
+        own = slice(self.head_, self.head_ + 1)
+        probabilities, representations = assign(self.network_, tokens, own)
+        return probabilities[0].numpy(), representations.numpy()
 
     def _project(self, X) -> Tensor:
         check_is_fitted(self)

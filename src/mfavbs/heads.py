@@ -49,7 +49,7 @@ class ClusterHeads(nn.Module):
         self.temperature = temperature
         self.prototypes = nn.Parameter(torch.randn(n_cluster_heads, n_clusters, dim))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, heads: slice = slice(None)) -> Tensor:
         x = F.normalize(x, dim=-1)  # (b, d)
-        prototypes = F.normalize(self.prototypes, dim=-1)  # (h, k, d)
+        prototypes = F.normalize(self.prototypes[heads], dim=-1)  # (h, k, d)
         return x @ prototypes.mT / self.temperature  # (h, b, k)

@@ -32,7 +32,7 @@ def instance_loss(a: Tensor, b: Tensor, temperature: float = 0.5) -> Tensor:
 
 
 def cluster_loss(p: Tensor, q: Tensor, temperature: float = 1.0) -> Tensor:
-    """Contrast the k columns of two assignment matrices as 2k rows (CC, arXiv 2009.09687, eq. 5).
+    """Contrast the k columns of two assignment matrices as 2k rows (CC, arXiv 2009.09687).
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def balance_loss(p: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (...,) in [-log k, 0]; 0 when one cluster takes all (CC, arXiv 2009.09687, eq. 6).
+        (...,) in [-log k, 0]; 0 when one cluster takes all (CC, arXiv 2009.09687).
     """
     mean = p.float().mean(-2)  # (..., k)
     return torch.special.xlogy(mean, mean.clamp_min(torch.finfo(mean.dtype).tiny)).sum(-1)

@@ -26,7 +26,9 @@ def nearest_neighbours(embeddings: Tensor, n_neighbours: int) -> Tensor:
     Tensor
         (n, m) int64.
     """
-    found = nearest(embeddings, embeddings, n_neighbours + 1)  # (n, m + 1)
+    by_index = len(embeddings) > _EXACT and embeddings.device.type == "cpu"
+    search = _nearest_by_index if by_index else nearest
+    found = search(embeddings, embeddings, n_neighbours + 1)  # (n, m + 1)
     others = found != torch.arange(len(found), device=found.device)[:, None]
     # Among exact duplicates an image may be missing from its own list: then drop the last.
     others[others.all(1), -1] = False
@@ -48,12 +50,6 @@ def nearest(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tensor:
     Tensor
         (b, m) int64, most similar first.
     """
-    if len(bank) > _EXACT and bank.device.type == "cpu":
-        return _nearest_by_index(bank, queries, n_neighbours)
-    return _nearest_of_all(bank, queries, n_neighbours)
-
-
-def _nearest_of_all(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tensor:
     parts = [(part @ bank.T).topk(n_neighbours, dim=1).indices for part in queries.split(_CHUNK)]
     return torch.cat(parts)  # (b, m)
 
@@ -74,5 +70,5 @@ def _nearest_by_index(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tenso
     found = torch.from_numpy(rows_found)
     short = (found < 0).any(1)  # too few in the cells: compare with all
     if short.any():
-        found[short] = _nearest_of_all(bank, queries[short], n_neighbours)
+        found[short] = nearest(bank, queries[short], n_neighbours)
     return found

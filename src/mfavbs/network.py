@@ -4,6 +4,8 @@ In: features of images, (n, v, t, f).
 Out: instance embeddings (b, e) and cluster logits (h, b, k) for pairs of views.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,10 @@ from torch import Tensor, nn
 from mfavbs.blocks import MFAVBs
 from mfavbs.heads import ClusterHeads, InstanceHead
 
+# k-means sees each embedding as the mean of its neighbourhood, three times over: on Imagenette 8
+# starts then end at 0.89 to 0.93 ACC instead of 0.77 to 0.80, on CIFAR-10 at 0.50 instead of 0.46.
+_SMOOTHINGS = 3
+_KMEANS_ROWS = 100_000  # images that k-means is fitted on
 _PCA_ROWS = 50_000  # images that the projection is fitted on; more do not turn its axes
 _BANK_ROWS = 100_000  # images kept as partners for prediction; more rarely bring a nearer one
 _CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-mapped store
@@ -97,13 +103,31 @@ class Network(nn.Module):
         self.scale.copy_(dim**0.5 / length.clamp_min(1e-6))
 
     @torch.no_grad()
-    def start_heads(self, embeddings: Tensor, seed: int) -> None:
-        """Start every cluster head from another k-means of ``embeddings`` (n, d), unit vectors."""
-        prototypes = self.cluster_heads.prototypes  # (h, k, d)
-        for head, own in enumerate(prototypes):
-            kmeans = KMeans(len(own), n_init=1, random_state=(seed + head) % 2**32)
-            centroids = kmeans.fit(embeddings.numpy()).cluster_centers_
-            own.copy_(F.normalize(torch.from_numpy(centroids), dim=-1))
+    def start_heads(self, embeddings: Tensor, neighbours: Tensor, seed: int) -> None:
+        """Start every cluster head from another k-means, on embeddings smoothed over neighbours.
+
+        Parameters
+        ----------
+        embeddings
+            (n, d) of unit length, from :func:`mean_view`.
+        neighbours
+            (n, m) rows.
+        seed
+            Of the k-means' starts.
+        """
+        smooth = embeddings
+        for _ in range(_SMOOTHINGS):
+            total = sum((smooth[column] for column in neighbours.T), start=smooth)
+            smooth = F.normalize(total, dim=-1)
+        rows = slice(None, None, math.ceil(len(embeddings) / _KMEANS_ROWS))
+        for head, prototypes in enumerate(self.cluster_heads.prototypes):  # (k, d) each
+            kmeans = KMeans(len(prototypes), n_init=1, random_state=(seed + head) % 2**32)
+            labels = torch.from_numpy(kmeans.fit(smooth[rows].numpy()).labels_).long()
+            # Centroids of the embeddings themselves: that is the space the heads look at.
+            centroids = torch.zeros_like(prototypes, device="cpu")
+            centroids.index_add_(0, labels, embeddings[rows])
+            filled = centroids.norm(dim=-1) > 0  # duplicates may leave a cluster empty
+            prototypes[filled] = F.normalize(centroids[filled], dim=-1)
 
     @torch.no_grad()
     def project(self, features: np.ndarray) -> Tensor:

@@ -45,8 +45,9 @@ def disjoint_pairs(
 
     The first fuses the image with one of its neighbours, the second fuses two others of them, so
     that all four are of one neighbourhood and every embedding of the first pair is a positive of
-    every one of the second. Where there are fewer than three neighbours some come twice, and
-    then the views keep the pairs apart: the first pair draws from one half of them.
+    every one of the second. With fewer than three neighbours some come twice, and the views keep
+    the pairs apart: each draws from its own half of them. With a single view as well, that is for
+    three images or fewer, nothing can.
     """
     m = neighbours.shape[1]
     order = torch.rand(len(rows), m, generator=generator).argsort(dim=1)

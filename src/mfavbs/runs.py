@@ -128,8 +128,8 @@ def write_labels(
     if labels is not None:
         rows.append([spreadsheet_path(label or "") for label in labels])
     flat = pa.array(probabilities.ravel(), pa.float32())
-    offsets = pa.array(np.arange(len(paths) + 1) * probabilities.shape[1], pa.int32())
-    columns["probabilities"] = pa.ListArray.from_arrays(offsets, flat)
+    k = probabilities.shape[1]
+    columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, k)
     try:
         _write_csv(folder / "labels.csv", list(columns)[:-1], zip(*rows, strict=True))
         bad = [(spreadsheet_path(path), spreadsheet_path(reason)) for path, reason in failures]

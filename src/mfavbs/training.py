@@ -26,6 +26,7 @@ MIN_STEPS, MIN_EPOCHS = 300, 4  # below, the heads do not agree yet; above, noth
 # Prototypes start as centroids and have far to go, the blocks as the identity and only little:
 # at one rate for both, 8 heads on Imagenette end between 0.85 and 0.95 instead of all at 0.95.
 _HEADS_FASTER = 5
+_LEAST_STEPS = 11  # torch divides by the warm-up's length less one, which at 10 steps is nothing
 
 
 def default_epochs(n_images: int, batch_size: int) -> int:
@@ -36,6 +37,8 @@ def default_epochs(n_images: int, batch_size: int) -> int:
 def accelerator_on(device: str) -> Accelerator:
     """An accelerator on ``device``, in bfloat16 where that is native there."""
     wanted = pick_device(device)
+    if wanted.index is not None:
+        torch.cuda.set_device(wanted)  # a single process of accelerate takes the current one
     precision = "bf16" if has_bfloat16(wanted) else "no"
     # accelerate has one device and precision for the whole process: undo what an earlier fit chose.
     if is_initialized():
@@ -98,9 +101,17 @@ def train(
     rates = [learning_rate, _HEADS_FASTER * learning_rate]
     optimizer = torch.optim.AdamW([{"params": rest}, {"params": heads}], weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=epochs * n_batches, pct_start=0.1
+        optimizer, rates, total_steps=max(epochs * n_batches, _LEAST_STEPS), pct_start=0.1
     )
-    history = _resume(checkpoint, network, optimizer, schedule)
+    about = {
+        "objective": objective,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "epochs": epochs,
+        "n_images": n,
+    }
+    history = _resume(checkpoint, about, network, optimizer, schedule)
     model, optimizer = accelerator.prepare(network, optimizer)
     tokens = tokens.to(accelerator.device)
 
@@ -124,7 +135,7 @@ def train(
                 parts = torch.stack([instance, cluster.mean(), balance.mean()])
                 sums += torch.cat([parts, cluster + balance]).detach()
             history.append(_summary(epoch + 1, (sums / n_batches).tolist()))
-            _save(checkpoint, network, optimizer, schedule, history)
+            _save(checkpoint, about, network, optimizer, schedule, history)
             progress.advance(1, note=f"loss {history[-1]['total']:.3f}")
     return history
 
@@ -144,8 +155,9 @@ def step_losses(
     )
     za, zb, qa, qb = model(tokens[row, view], tokens[partner_row, partner_view])
     pa, pb = qa.float().softmax(-1), qb.float().softmax(-1)  # (h, b, k), or (h, 2b, k) of two pairs
-    if len(pairs) == 1:
-        return _contrast(za, zb, pa, pb)
+    if len(pairs) == 1:  # the balance of each half, as Contrastive Clustering has it
+        balance = balance_loss(pa) + balance_loss(pb)
+        return instance_loss(za, zb), cluster_loss(pa, pb), balance
     first = _contrast(*za.chunk(2), *pa.chunk(2, dim=1))
     second = _contrast(*zb.chunk(2), *pb.chunk(2, dim=1))
     instance, cluster, balance = ((one + two) / 2 for one, two in zip(first, second, strict=True))
@@ -169,27 +181,35 @@ def _summary(epoch: int, means: list[float]) -> dict:
     }
 
 
-def _save(path: Path | None, network, optimizer, schedule, history: list) -> None:
+def _save(path: Path | None, about: dict, network, optimizer, schedule, history: list) -> None:
     if path is None:
         return
     state = {
+        "about": about,
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "history": history,
     }
     partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    try:
+        torch.save(state, partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's own for a full disk is the latter
+        raise RunError(
+            f"The checkpoint {path} cannot be written: {error}. Make room and run the same "
+            "command again: it goes on from the epoch before."
+        ) from error
 
 
-def _resume(path: Path | None, network, optimizer, schedule) -> list:
+def _resume(path: Path | None, about: dict, network, optimizer, schedule) -> list:
     if path is None or not path.exists():
         return []
+    fitted = {name: getattr(network, name).clone() for name in ("mean", "components")}
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)  # runs no code
-        history, steps = state["history"], state["schedule"]["total_steps"]
-        if steps == schedule.total_steps:
+        history, before = state["history"], state["about"]
+        if before == about:
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
@@ -198,9 +218,16 @@ def _resume(path: Path | None, network, optimizer, schedule) -> list:
             f"The checkpoint {path} cannot be resumed: it is damaged, or of a network of another "
             "shape. Remove it to start over."
         ) from error
-    if steps != schedule.total_steps:
+    for name in about:
+        if before.get(name) != about[name]:
+            raise RunError(
+                f"The checkpoint {path} cannot be resumed: it is of a run with "
+                f"{name}={before.get(name)!r}, this one has {name}={about[name]!r}. "
+                "Remove it to start over."
+            )
+    if not all(torch.allclose(getattr(network, name), fitted[name], atol=1e-4) for name in fitted):
         raise RunError(
-            f"The checkpoint {path} cannot be resumed: it is of a run of {steps} steps, this one "
-            f"has {schedule.total_steps}. Keep epochs, batch_size and images, or remove it."
+            f"The checkpoint {path} cannot be resumed: it is of other features. "
+            "Remove it to start over."
         )
     return history
