@@ -214,10 +214,11 @@ def test_bad_input_ends_in_one_message_and_code_1(case: str, tmp_path: Path) -> 
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "do not touch"
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    result = mfavbs("--debug", "cluster", "nowhere", "-k", 2, folder=tmp_path)
-    assert result.code == 1
-    assert "Traceback" in result.err
+def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path) -> None:
+    for arguments in (("--debug", "report", "nowhere"), ("report", "nowhere", "--debug")):
+        result = mfavbs(*arguments, folder=tmp_path)
+        assert result.code == 1
+        assert "Traceback" in result.err
 
 
 @pytest.mark.parametrize(
@@ -238,6 +239,55 @@ def test_a_finished_run_is_not_overwritten_unasked(run: Path, photos: Path, tmp_
     done = mfavbs("cluster", photos, "-k", 2, *QUICK, "--out", kept, "--overwrite", folder=tmp_path)
     assert done.code == 0, done.err
     assert json.loads((kept / "run.json").read_text())["parameters"]["n_clusters"] == 2
+
+
+def test_nobody_elses_folder_is_overwritten(run: Path, photos: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "experiment"
+    (theirs / "model").mkdir(parents=True)
+    (theirs / "run.json").write_text("[]")
+    (theirs / "model" / "mine.bin").write_bytes(b"mine")
+    (theirs / "labels.csv").write_text("mine")
+    for arguments in (
+        ("cluster", photos, "-k", 3, *QUICK, "--out", theirs, "--overwrite"),
+        ("predict", run, photos, "--out", theirs),
+    ):
+        result = mfavbs(*arguments, folder=tmp_path)
+        assert result.code == 1, result.err
+        assert str(theirs) in result.err
+    assert (theirs / "model" / "mine.bin").read_bytes() == b"mine"
+    assert (theirs / "labels.csv").read_text() == "mine"
+    assert len(list(theirs.iterdir())) == 3
+
+
+def test_a_run_may_be_overwritten_from_its_own_features(run: Path, tmp_path: Path) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    again = ("cluster", own, "-k", 2, "--epochs", 3, "--out", own, "--overwrite")
+    assert mfavbs(*again, folder=tmp_path).code == 0
+    assert (own / "features" / "store.json").exists()
+    assert json.loads((own / "metrics.json").read_text())["n_clusters"] == 2
+
+
+def test_predict_with_a_run_that_was_made_from_features(photos: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ("embed", photos, "--out", "store", *QUICK[:6], "--seed", 5),
+        ("cluster", "store", "-k", 3, "--epochs", 3, "--out", "run"),
+        ("predict", "run", photos, "--out", "predicted"),
+    ):
+        result = mfavbs(*arguments, folder=tmp_path)
+        assert result.code == 0, result.err
+    clusters = [r["cluster"] for r in rows(tmp_path / "run" / "labels.csv")]
+    assert [r["cluster"] for r in rows(tmp_path / "predicted" / "labels.csv")] == clusters
+
+
+def test_an_unfinished_run_of_another_source_is_left_alone(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    begun = {"n_clusters": 3, "encoder": "pixels", "source": "folder elsewhere"}
+    (tmp_path / "run" / "unfinished.json").write_text(json.dumps(begun))
+    result = mfavbs("cluster", photos, "-k", 3, *QUICK, "--out", "run", folder=tmp_path)
+    assert result.code == 1
+    assert "folder elsewhere" in result.err
+    assert json.loads((tmp_path / "run" / "unfinished.json").read_text()) == begun
 
 
 def test_a_run_of_a_newer_schema_is_refused(run: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from command_line import mfavbs
 
 import mfavbs as package
-import mfavbs.clustering
+from mfavbs.clustering import cluster_images
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,15 +55,13 @@ def test_commands_of_the_readme_in_their_order(folder: Path) -> None:
 def test_python_of_the_readme(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quick = functools.partial(
-        mfavbs.clustering.cluster_images, encoder="pixels", image_size=8, epochs=2
-    )
+    quick = functools.partial(cluster_images, encoder="pixels", image_size=8, epochs=2)
     monkeypatch.setattr(package, "cluster_images", quick, raising=False)
     monkeypatch.chdir(folder)
     code = blocks("python")
     assert len(code) == 3
     for block in code:
-        exec(block.replace("random_state=0", "random_state=0, epochs=2"), {})
+        exec(block.replace("random_state=0", "random_state=0, epochs=2"), {"__name__": "__main__"})
     assert "red/0.png" in capsys.readouterr().out
 
 

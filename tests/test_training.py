@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from feature_blobs import blobs, small_network
 
-from mfavbs import training
+from mfavbs import MFAVBsClustering, training
 from mfavbs.errors import RunError
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import mean_view
@@ -276,3 +276,21 @@ def test_default_epochs_make_enough_steps_and_no_more(n, batch_size):
     assert epochs >= least
     assert epochs * steps >= training.MIN_STEPS
     assert epochs == least or (epochs - 1) * steps < training.MIN_STEPS
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9, 10, 11])
+def test_any_number_of_steps_makes_a_schedule(epochs):
+    features, _ = blobs(30, 1, 1, n_features=16, k=3, noise=0.1, seed=0)
+    model = MFAVBsClustering(3, dim=16, epochs=epochs, batch_size=64, device="cpu")
+    assert len(model.fit(features).loss_history_) == epochs
+
+
+def test_a_checkpoint_of_other_features_is_refused(tmp_path):
+    one, _ = blobs(30, 1, 1, n_features=16, k=3, noise=0.1, seed=0)
+    other, _ = blobs(30, 1, 1, n_features=16, k=3, noise=0.1, seed=1)
+    model = MFAVBsClustering(3, dim=16, epochs=2, device="cpu", random_state=0)
+    model.fit(one, checkpoint=tmp_path / "c.pt")
+    with pytest.raises(RunError, match="other features"):
+        model.fit(other, checkpoint=tmp_path / "c.pt")
+    with pytest.raises(RunError, match="learning_rate"):
+        model.set_params(learning_rate=0.5).fit(one, checkpoint=tmp_path / "c.pt")

@@ -5,6 +5,7 @@ Out: clusters (n,) of the readable images, in a folder that can be looked at, ke
 """
 
 import importlib.metadata
+import json
 import platform
 import sys
 import time
@@ -15,24 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
-from mfavbs import runs
+from mfavbs import __version__, runs
 from mfavbs.encoders import DEFAULT_ENCODER
-from mfavbs.errors import MfavbsError, RunError
+from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.estimator import MFAVBsClustering
+from mfavbs.features import FeatureStore
+from mfavbs.images import Images
 from mfavbs.metrics import score
 from mfavbs.report import write_report
 from mfavbs.sources import (
     Features,
     Source,
-    check_same_encoder,
+    check_early,
     known_labels,
     make_features,
     name_of,
+    name_source,
     open_source,
 )
+from mfavbs.store import write_json
 
 _KMEANS_STARTS = 10
 
@@ -100,6 +106,9 @@ def cluster_images(
         Whatever was wrong with the source, the encoder, the store or the folder.
     """
     out = Path(out)
+    n_clusters = int(n_clusters)
+    if n_clusters < 2:
+        raise SourceError(f"n_clusters={n_clusters} (-k) should be >= 2.")
     model = MFAVBsClustering(
         n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
     )
@@ -117,7 +126,15 @@ def cluster_images(
         "seed": seed,
     }
     opened = open_source(source)
-    runs.begin_run(out, parameters, overwrite=overwrite)
+    check_early(opened, n_clusters, labels, labels_from_folders)
+    features_of = opened.path.resolve() if isinstance(opened, FeatureStore) else None
+    runs.begin_run(
+        out,
+        # Where it is computed is not what an interrupted run must agree on.
+        {k: v for k, v in parameters.items() if k != "device"} | {"source": name_source(opened)},
+        overwrite=overwrite,
+        keep_features=features_of == (out / runs.FEATURES).resolve(),
+    )
     seconds: dict[str, float] = {}
     with _timed(seconds, "features"):
         features = make_features(
@@ -132,7 +149,10 @@ def cluster_images(
     with _timed(seconds, "training"):
         model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
     with _timed(seconds, "writing"):
-        model.save(out / runs.MODEL)
+        try:
+            model.save(out / runs.MODEL)
+        except (OSError, SafetensorError) as error:
+            raise runs.unwritable(out, error) from error
         runs.write_labels(
             out, features.keys, model.labels_, model.probabilities_, truth, features.failures
         )
@@ -182,7 +202,16 @@ def predict_images(
     parameters = dict(record["parameters"])
     if weights is not None:
         parameters["weights"] = str(weights)
-    out.mkdir(parents=True, exist_ok=True)
+    fitted = record["encoder"]
+    if "weights_hash" in fitted:  # a run of a store has the store's views, not its own options'
+        parameters["encoder"] = fitted["name"]
+        parameters |= {k: fitted[k] for k in ("image_size", "grid", "n_views", "seed")}
+    elif isinstance(opened, Images):
+        raise SourceError(
+            f"{run} was made from features, so it cannot encode images. Give it a .npy of features "
+            "made in the same way."
+        )
+    _begin_prediction(out, run, name_source(opened))
     features = make_features(
         opened,
         out / runs.FEATURES,
@@ -190,8 +219,8 @@ def predict_images(
         n_workers=n_workers,
         verbose=verbose,
         device=device,
+        fitted=fitted,
     )
-    check_same_encoder(record["encoder"], features.encoder)
     probabilities = model.predict_proba(features.array)
     runs.write_labels(
         out,
@@ -201,6 +230,27 @@ def predict_images(
         failures=features.failures,
     )
     return out
+
+
+def _begin_prediction(out: Path, run: Path, source: str) -> None:
+    """Make ``out`` ready, unless something is there that no prediction of this run has written."""
+    marker = out / "prediction.json"
+    about = {"run": str(run.resolve()), "source": source}
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            try:
+                ours = json.loads(marker.read_bytes()) == about
+            except (OSError, ValueError):
+                ours = False
+            if not ours:
+                raise RunError(
+                    f"{out} exists and is not a prediction of {run} for {source}. "
+                    "Give another --out."
+                )
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(marker, about)
+    except OSError as error:
+        raise runs.unwritable(out, error) from error
 
 
 def evaluate_run(run: str | Path, truth: dict[str, str]) -> dict[str, float]:
@@ -255,7 +305,7 @@ def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
 
 
 def _record(features: Features, parameters: dict[str, Any], device: str) -> dict[str, Any]:
-    packages = ("mfavbs", "torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
+    packages = ("torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
     return {
         "schema": runs.SCHEMA,
         "source": features.source,
@@ -264,6 +314,7 @@ def _record(features: Features, parameters: dict[str, Any], device: str) -> dict
         "device": device,
         "versions": {
             "python": platform.python_version(),
+            "mfavbs": __version__,
             **{name: importlib.metadata.version(name) for name in packages},
         },
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -187,6 +187,6 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        able = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.6 has none
+        able: dict = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.6 has none
         return any(able.get(key) for key in ("amx_bf16", "avx512_bf16", "bf16"))
     return False

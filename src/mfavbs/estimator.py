@@ -30,6 +30,7 @@ from mfavbs.errors import RunError, SourceError
 from mfavbs.labels import assign, decide, disagreement
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import Network, mean_view
+from mfavbs.store import write_json
 from mfavbs.training import Objective, accelerator_on, default_epochs, train
 
 MODEL_SCHEMA = 1
@@ -269,8 +270,7 @@ class MFAVBsClustering(
             "bank": len(self.network_.bank),
             "head": self.head_,
         }
-        text = json.dumps(config, indent=2) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
+        write_json(folder / "config.json", config)
         save_model(self.network_, str(folder / "model.safetensors"))
 
     @classmethod

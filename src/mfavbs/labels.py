@@ -21,9 +21,7 @@ _PARTNERS = 5  # nearest kept images that an image's views are fused with, one a
 
 
 @torch.inference_mode()
-def assign(
-    network: Network, tokens: Tensor, heads: slice = slice(None)
-) -> tuple[Tensor, Tensor]:
+def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tuple[Tensor, Tensor]:
     """Probabilities of the heads and a representation, averaged over the views of each image.
 
     View u is fused with the u-th nearest of the images kept in the network's bank; a training

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import shutil
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,37 +63,85 @@ class Run:
         return None if code < 0 else self.names[code]
 
 
-def begin_run(folder: Path, parameters: dict[str, Any], *, overwrite: bool = False) -> None:
+def begin_run(
+    folder: Path,
+    parameters: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    keep_features: bool = False,
+) -> None:
     """Make ``folder`` ready for a run, or go on with one that was interrupted there.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    parameters
+        Of the run, with its ``source``: what an interrupted run must agree on to be gone on with.
+    overwrite
+        Replace a finished run.
+    keep_features
+        Of which the features are what is being clustered.
 
     Raises
     ------
     RunError
-        If the folder holds a finished run and ``overwrite`` is false, or files that are no run's.
+        If the folder holds a finished run and ``overwrite`` is false, an unfinished one of another
+        source, or files that are no run's. Nothing of anybody else's is ever removed.
     """
-    finished = (folder / "run.json").exists()
-    if finished and not overwrite:
-        raise RunError(
-            f"{folder} already holds a run. Give another --out, or --overwrite to replace it."
-        )
-    before = folder / UNFINISHED
-    foreign = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if foreign and not finished and not before.exists():
-        raise RunError(
-            f"{folder} exists and is not a run folder, so nothing is written into it. "
-            "Give another --out."
-        )
-    text = json.dumps(parameters, indent=2, sort_keys=True) + "\n"
     try:
+        finished = (folder / "run.json").exists()
+        begun = _unfinished(folder)
+        if finished:
+            _json(folder, "run.json", RECORD)  # refuses what another program calls run.json
+        if finished and not overwrite:
+            raise RunError(
+                f"{folder} already holds a run. Give another --out, or --overwrite to replace it."
+            )
+        foreign = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        if foreign and not finished and begun is None:
+            raise RunError(
+                f"{folder} exists and is not a run folder, so nothing is written into it. "
+                "Give another --out."
+            )
+        if not finished and begun and begun["source"] != parameters["source"]:
+            raise RunError(
+                f"{folder} holds an unfinished run of {begun['source']}, this one is of "
+                f"{parameters['source']}. Give another --out, or remove the folder."
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        if not before.exists() or before.read_text(encoding="utf-8") != text:
-            for name in (*FILES, CHECKPOINT):
-                (folder / name).unlink(missing_ok=True)
-            for name in (MODEL, FEATURES) if finished else (MODEL,):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            before.write_text(text, encoding="utf-8")
+        # Written first and run.json removed last: killed in between, the folder is still a run's.
+        write_json(folder / UNFINISHED, parameters)
+        if finished:
+            _clear(folder, (MODEL,) if keep_features else (MODEL, FEATURES))
+        elif begun and begun != parameters:
+            changed = [name for name in parameters if begun.get(name) != parameters[name]]
+            warnings.warn(
+                f"{', '.join(changed)} changed since the run in {folder} was interrupted: "
+                "its training begins anew.",
+                stacklevel=3,
+            )
+            _clear(folder, (MODEL,))
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
+
+
+def _unfinished(folder: Path) -> dict[str, Any] | None:
+    """Parameters of the interrupted run in ``folder``; None where there is none of ours."""
+    try:
+        begun = json.loads((folder / UNFINISHED).read_bytes())
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(begun, dict) and {"n_clusters", "encoder", "source"} <= begun.keys()
+    return begun if ours else None
+
+
+def _clear(folder: Path, folders: tuple[str, ...]) -> None:
+    for name in folders:
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+    for name in (CHECKPOINT, *reversed(FILES)):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_labels(
@@ -137,7 +186,7 @@ def write_labels(
         table = pa.table(columns)
         write_whole(folder / "labels.parquet", lambda file: pq.write_table(table, file))
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 def write_record(folder: Path, metrics: dict[str, Any], record: dict[str, Any]) -> None:
@@ -146,9 +195,10 @@ def write_record(folder: Path, metrics: dict[str, Any], record: dict[str, Any]) 
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "run.json", record)
         (folder / UNFINISHED).unlink(missing_ok=True)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        for path in (folder / CHECKPOINT, (folder / CHECKPOINT).with_suffix(".partial")):
+            path.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 def _write_csv(path: Path, header: list[str], rows: Iterable[Sequence]) -> None:
@@ -162,9 +212,11 @@ def _write_csv(path: Path, header: list[str], rows: Iterable[Sequence]) -> None:
     write_whole(path, lambda file: file.write(content))
 
 
-def _unwritable(folder: Path, error: OSError) -> RunError:
+def unwritable(folder: Path, error: Exception) -> RunError:
+    """What to say when a file of ``folder`` could not be written."""
+    reason = getattr(error, "strerror", None) or error
     return RunError(
-        f"The run folder {folder} cannot be written: {error.strerror or error}. What is finished "
+        f"The run folder {folder} cannot be written: {reason}. What is finished "
         "stays good: make room or choose another --out, and run the same command again."
     )
 
@@ -289,7 +341,7 @@ def _labels(
 def _encoded(table: pa.Table) -> tuple[np.ndarray, list[str]]:
     if "label" not in table.column_names:
         return np.full(len(table), -1), []
-    # An empty label is none: an image beside the sub-folders that name the classes.
+    # An empty label is none.
     column = table["label"].cast(pa.string())
     column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     encoded = column.combine_chunks().dictionary_encode()

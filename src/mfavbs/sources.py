@@ -15,9 +15,13 @@ from mfavbs import runs
 from mfavbs.encoders import load_encoder
 from mfavbs.errors import EncoderError, SourceError
 from mfavbs.features import FeatureStore, embed, is_store
-from mfavbs.images import Images, open_images
+from mfavbs.images import Images, folder_labels, open_images
 
 Source = str | Path | Sequence[str | Path] | np.ndarray
+_ONE_FOLDER = (
+    "Labels were to come from sub-folders, but all images lie in one. "
+    "Drop --labels-from-folders, or sort the labelled images into a folder for each label."
+)
 Opened = Images | FeatureStore | np.ndarray | Path
 
 
@@ -55,6 +59,11 @@ def _open_npy(path: Path) -> Images | Path:
         raise SourceError(f"{path} cannot be read as an array: {error}") from error
     if array.dtype == np.uint8:
         return open_images(np.asarray(array))
+    if array.ndim == 4 and array.shape[-1] in (1, 3, 4):
+        raise SourceError(
+            f"{path} holds {array.dtype} of shape {array.shape}, which looks like images "
+            "(n, h, w, channels) rather than features (n, v, t, d): save images as uint8."
+        )
     if not np.issubdtype(array.dtype, np.floating) or array.ndim not in (2, 3, 4):
         raise SourceError(
             f"{path} holds {array.dtype} of shape {array.shape}; expected floating-point features "
@@ -70,6 +79,35 @@ def name_of(opened: Opened) -> str:
     return Path(location).name.split(".")[0] or "array"
 
 
+def name_source(opened: Opened) -> str:
+    """Which source it is, in words: what an interrupted run is recognised by."""
+    if isinstance(opened, FeatureStore):
+        return f"features {opened.path.resolve()}"
+    if isinstance(opened, Path):
+        found = opened.stat()
+        return f"features {opened.resolve()} ({found.st_size} bytes, {found.st_mtime})"
+    if isinstance(opened, Images):
+        return f"{opened.kind} {opened.location or len(opened)}"
+    return f"array {opened.shape}"
+
+
+def check_early(
+    opened: Opened, n_clusters: int, labels: Sequence[str] | None, from_folders: bool
+) -> None:
+    """Refuse before hours of encoding what can be refused before it."""
+    if not isinstance(opened, Images):
+        return
+    if len(opened) < n_clusters:
+        raise SourceError(
+            f"n_samples={len(opened)} should be >= n_clusters={n_clusters}; "
+            "lower n_clusters (-k) or add images."
+        )
+    if labels is not None and len(labels) != len(opened):
+        raise SourceError(f"{len(labels)} labels for {len(opened)} images; expected one each.")
+    if from_folders and labels is None and folder_labels(opened.keys) is None:
+        raise SourceError(_ONE_FOLDER)
+
+
 def make_features(
     opened: Opened,
     store: Path,
@@ -78,6 +116,7 @@ def make_features(
     n_workers: int | None,
     verbose: bool,
     device: str,
+    fitted: dict[str, Any] | None = None,
 ) -> Features:
     """Features of whatever was opened; those of images are made in, or found in, ``store``."""
     if isinstance(opened, np.ndarray | Path):
@@ -85,6 +124,7 @@ def make_features(
         location = "" if isinstance(opened, np.ndarray) else str(opened.resolve())
         keys = [f"{row:0{len(str(len(array) - 1))}d}" for row in range(len(array))]
         source = {"kind": "features", "location": location}
+        check_same_encoder(fitted, {"name": "features"})
         return Features(array, keys, None, [], None, source, {"name": "features"})
     images = None
     if isinstance(opened, Images):
@@ -95,6 +135,8 @@ def make_features(
             image_size=parameters["image_size"],
             grid=parameters["grid"],
         )
+        made_now = {k: getattr(encoder, k) for k in ("weights_hash", "image_size", "grid", "name")}
+        check_same_encoder(fitted, made_now)
         opened = embed(
             images,
             store,
@@ -105,8 +147,10 @@ def make_features(
             n_workers=n_workers,
             verbose=verbose,
         )
-    made_by = {k: opened.parameters[k] for k in ("weights_hash", "image_size", "grid", "n_views")}
+    keys_of_views = ("weights_hash", "image_size", "grid", "n_views", "seed")
+    made_by = {k: opened.parameters[k] for k in keys_of_views}
     made_by["name"] = opened.parameters["encoder"]
+    check_same_encoder(fitted, made_by)
     return Features(
         opened.features,
         opened.keys,
@@ -134,16 +178,14 @@ def known_labels(
     if not from_folders:
         return None
     if features.folders is None:
-        raise SourceError(
-            "Labels were to come from sub-folders, but all images lie in one. "
-            "Drop --labels-from-folders, or sort the labelled images into a folder for each label."
-        )
+        raise SourceError(_ONE_FOLDER)
     return features.folders
 
 
-def check_same_encoder(fitted: dict[str, Any], now: dict[str, Any]) -> None:
-    for name, value in fitted.items():
-        if name != "n_views" and now.get(name) != value:
+def check_same_encoder(fitted: dict[str, Any] | None, now: dict[str, Any]) -> None:
+    """Refuse to predict from features of another encoder than the run's."""
+    for name, value in (fitted or {}).items():
+        if name not in ("n_views", "seed") and now.get(name) != value:
             raise EncoderError(
                 f"The run was made with {name}={value!r}, these features with "
                 f"{name}={now.get(name)!r}; a cluster means nothing across encoders. "
