@@ -168,7 +168,8 @@ def test_npy_of_features(tmp_path: Path) -> None:
 def make_bad(folder: Path) -> None:
     (folder / "empty").mkdir()
     (folder / "broken").mkdir()
-    (folder / "broken" / "a.jpg").write_bytes(b"")
+    for name in "abc":
+        (folder / "broken" / f"{name}.jpg").write_bytes(b"")
     (folder / "two").mkdir()
     for i in range(2):
         paint(folder / "two" / f"{i}.png", COLOURS["red"], i)
