@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mfavbs.blocks import FAVB, MFAVBs, ViT
-    from mfavbs.clustering import cluster_images, predict_images
+    from mfavbs.clustering import cluster_images
     from mfavbs.encoders import load_encoder
     from mfavbs.errors import MfavbsError
     from mfavbs.estimator import MFAVBsClustering
     from mfavbs.features import FeatureStore, embed
     from mfavbs.images import open_images
     from mfavbs.metrics import score
+    from mfavbs.prediction import predict_images
     from mfavbs.runs import Run
 
 __version__ = "0.1.0"
@@ -29,7 +30,7 @@ _HOME = {
     "embed": "features",
     "load_encoder": "encoders",
     "open_images": "images",
-    "predict_images": "clustering",
+    "predict_images": "prediction",
     "score": "metrics",
 }
 __all__ = [

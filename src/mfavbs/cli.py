@@ -198,7 +198,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Cluster the new images of SOURCE with a finished run, without training."""
-    from mfavbs.clustering import predict_images
+    from mfavbs.prediction import predict_images
 
     folder = predict_images(run, source, out=out, weights=weights, n_workers=workers, device=device)
     _say(f"Clusters of the new images: {folder / 'labels.csv'}")
@@ -213,7 +213,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a run against known labels: ACC, NMI and ARI."""
-    from mfavbs.clustering import evaluate_run
+    from mfavbs.prediction import evaluate_run
     from mfavbs.runs import read_truth
 
     scores = evaluate_run(run, read_truth(truth))
