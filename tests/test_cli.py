@@ -50,6 +50,7 @@ def run(photos: Path) -> Path:
         folder=photos.parent,
     )  # fmt: skip
     assert result.code == 0, result.err
+    assert "1 .md" in result.err
     assert json.loads(result.out)["n_images"] == 25
     return out
 

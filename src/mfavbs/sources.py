@@ -4,6 +4,7 @@ In: a folder, list, tar or array of images; a feature store or a run; ready-made
 Out: features (n, v, t, d) with the keys (n,) of their images and how they were made.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,11 @@ def make_features(
     images = None
     if isinstance(opened, Images):
         images = opened
+        if images.ignored:
+            kinds = ", ".join(
+                f"{n} {kind or 'without suffix'}" for kind, n in images.ignored.items()
+            )
+            warnings.warn(f"Passed over, not images by their names: {kinds}.", stacklevel=4)
         encoder = load_encoder(
             parameters["encoder"],
             weights=parameters["weights"],
