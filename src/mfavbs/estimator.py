@@ -34,7 +34,7 @@ from mfavbs.store import write_json
 from mfavbs.training import Objective, accelerator_on, default_epochs, train
 
 MODEL_SCHEMA = 1
-_GATE = 0.05  # anything from 0.01 to 0.1 gave the same clusters
+_GATE = 0.05  # on Imagenette, seed 0: ACC 0.946 with 0.01, 0.948 with 0.05 and with 0.1
 _CLUSTER_HEADS = 8
 _FINITE_CHUNK = 4096
 # What reading a model that was cut off or edited ends in.

@@ -7,7 +7,7 @@ Out: (n, m) row numbers, nearest first, an image never among its own.
 import torch
 from torch import Tensor
 
-_EXACT = 50_000  # rows up to which comparing all with all is quicker than building an index
+_EXACT = 50_000  # rows up to which all are compared with all on a CPU, beyond it an index is built
 _CHUNK = 2048  # rows compared at once: bounds the similarity matrix to _CHUNK × n
 
 
@@ -62,7 +62,7 @@ def _nearest_by_index(bank: Tensor, queries: Tensor, n_neighbours: int) -> Tenso
     cells = int(4 * n**0.5)
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
     rows = bank.float().contiguous().numpy()
-    # 64 rows a cell place its centre well enough; more only costs time.
+    # faiss asks for at least 39 rows a cell to train on.
     index.train(rows[torch.randperm(n, generator=torch.Generator().manual_seed(0))[: 64 * cells]])
     index.add(rows)
     index.nprobe = 32

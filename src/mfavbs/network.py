@@ -21,8 +21,8 @@ from mfavbs.heads import ClusterHeads, InstanceHead
 # CIFAR-10 instead of 0.45 to 0.46.
 _SMOOTHINGS = 3
 _KMEANS_ROWS = 100_000  # images that k-means is fitted on
-_PCA_ROWS = 50_000  # images that the projection is fitted on; more do not turn its axes
-_BANK_ROWS = 100_000  # images kept as partners for prediction; more rarely bring a nearer one
+_PCA_ROWS = 50_000  # images that the projection is fitted on: bounds its time and memory
+_BANK_ROWS = 100_000  # images kept as partners for prediction: bounds the size of the model
 _CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-mapped store
 
 

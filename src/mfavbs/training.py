@@ -22,7 +22,8 @@ from mfavbs.pairs import Pair, disjoint_pairs, paper_pair
 from mfavbs.progress import Progress
 
 Objective = Literal["disjoint", "paper"]
-MIN_STEPS, MIN_EPOCHS = 300, 4  # below, the heads do not agree yet; above, nothing is gained
+# On Imagenette, seed 0: ACC 0.945 after 160 steps, 0.948 after 304, 0.945 after 608.
+MIN_STEPS, MIN_EPOCHS = 300, 4
 # Prototypes start as centroids and have far to go, the blocks as the identity and only little:
 # at one rate for both, 8 heads on Imagenette end between 0.85 and 0.95 instead of all at 0.95.
 _HEADS_FASTER = 5
