@@ -14,7 +14,22 @@ import typer
 
 # Nothing heavy is imported up here: `mfavbs --help` answers in a fraction of a second.
 from mfavbs import __version__
+from mfavbs.benchmarks.command import bench
 from mfavbs.errors import MfavbsError
+from mfavbs.options import (
+    DEFAULT_ENCODER,
+    DeviceOption,
+    EncoderOption,
+    GridOption,
+    ImageSizeOption,
+    JsonOption,
+    RunArgument,
+    SeedOption,
+    SourceArgument,
+    ViewsOption,
+    WeightsOption,
+    WorkersOption,
+)
 
 if TYPE_CHECKING:
     from mfavbs.runs import Run
@@ -28,35 +43,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed with a message, 2 wrong usage, 130 interrupted.",
 )
 
-SourceArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="SOURCE",
-        help="A folder of images (searched to any depth), a .tar, a .txt of paths, a feature "
-        "store, or a .npy of features.",
-    ),
-]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-EncoderOption = Annotated[
-    str, typer.Option(help="open_clip:MODEL/PRETRAINED, timm:MODEL or pixels.")
-]
-WeightsOption = Annotated[
-    Path | None, typer.Option(help="Local weights of the encoder (.safetensors, .pt).")
-]
-ImageSizeOption = Annotated[
-    int | None, typer.Option(metavar="PX", help="Edge of a view; default: the encoder's own.")
-]
-GridOption = Annotated[int, typer.Option(help="Add the patch tokens, averaged to GRID x GRID.")]
-ViewsOption = Annotated[int, typer.Option(help="Views of every image, the clean one included.")]
-SeedOption = Annotated[int, typer.Option(help="Of views and training.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that decode; default: as many as the encoder needs.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
-DEFAULT_ENCODER = "open_clip:ViT-B-32/openai"  # encoders.DEFAULT_ENCODER, without its imports
 
 
 def _version(asked: bool) -> None:
@@ -231,6 +218,9 @@ def report(run: RunArgument, as_json: JsonOption = False) -> None:
     _say(f"Report: {path}")
     if as_json:
         print(json.dumps({"report": str(path)}))
+
+
+app.command()(bench)
 
 
 def main() -> None:

@@ -1,0 +1,126 @@
+"""One method and one seed, in a process of its own.
+
+In: a feature store, a method's name, k, a seed.
+Out: labels (n,), the seconds of the method alone and the peak memory of its whole process.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfavbs.benchmarks import methods
+
+
+class TrialError(Exception):
+    """A method that did not come to an end, and why."""
+
+
+def run_trial(store: Path, method: str, k: int, seed: int, device: str, log: Path) -> dict:
+    """Run one method on the features of a store and return what came of it.
+
+    The process is a new one, so that its peak memory is its own; it ends with this one, however
+    that ends. What the method prints goes to ``log``, which is removed if all went well.
+
+    Returns
+    -------
+    dict
+        ``labels`` (n,); ``seconds`` of clustering, without imports and reading; ``peak_memory_mib``
+        of the process, with all that it imported.
+
+    Raises
+    ------
+    TrialError
+        With the reason in one line.
+    """
+    import torch
+
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_child, args=(there, store, method, k, seed, device, torch.get_num_threads(), log)
+    )
+    try:
+        process.start()
+        there.close()
+        answer = here.recv()
+    except EOFError:
+        process.join()
+        died = f"its process died with exit code {process.exitcode}"
+        if process.exitcode == -9:
+            died += ", as when memory runs out"
+        raise TrialError(died) from None
+    finally:
+        here.close()
+        if process.pid is not None:
+            process.kill()
+            process.join()
+    if isinstance(answer, str):
+        raise TrialError(answer)
+    log.unlink(missing_ok=True)
+    return answer
+
+
+def _child(
+    there: Connection,
+    store: Path,
+    method: str,
+    k: int,
+    seed: int,
+    device: str,
+    n_threads: int,
+    log: Path,
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), stream)
+    try:
+        answer: Any = _run(store, method, k, seed, device, n_threads)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        answer = f"{type(error).__name__}: {error}".splitlines()[0]
+    there.send(answer)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _run(store: Path, method: str, k: int, seed: int, device: str, n_threads: int) -> dict:
+    features = np.load(store / "features.npy", mmap_mode="r")
+    features = methods.prepare(method, features)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(n_threads)
+    start = time.perf_counter()
+    labels = methods.cluster(method, features, k, seed, device)
+    seconds = time.perf_counter() - start
+    return {"labels": labels, "seconds": seconds, "peak_memory_mib": peak_memory_mib()}
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    if sys.platform == "linux":
+        # getrusage counts what the parent held when it started this process.
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
