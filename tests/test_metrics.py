@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from mfavbs.metrics import accuracy, score
+from mfavbs.metrics import accuracy, purity, score
 
 
 def accuracy_by_brute_force(true, pred):
@@ -37,6 +37,14 @@ def test_perfect_whatever_the_clusters_are_called():
 def test_surplus_clusters_count_as_wrong():
     assert accuracy([0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 2, 2]) == pytest.approx(4 / 6)
     assert accuracy([0] * 6, range(6)) == pytest.approx(1 / 6)
+
+
+def test_purity_lets_a_class_have_several_clusters():
+    assert purity([0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 2, 2]) == 1
+    assert purity(list("aab"), [5, 5, 5]) == pytest.approx(2 / 3)
+    assert purity([0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 1]) == pytest.approx(2 / 6)
+    true, pred = np.random.default_rng(0).integers(4, size=(2, 60))
+    assert accuracy(true, pred) <= purity(true, pred) <= 1
 
 
 def test_one_cluster_gets_the_largest_class():

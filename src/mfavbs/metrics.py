@@ -1,7 +1,8 @@
 """Scores of a clustering against known labels.
 
 In: two sequences of n labels, of any kind.
-Out: accuracy (ACC), normalised mutual information (NMI), adjusted Rand index (ARI).
+Out: accuracy (ACC), normalised mutual information (NMI), adjusted Rand index (ARI),
+purity.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,20 @@ def accuracy(labels_true: Sequence | np.ndarray, labels_pred: Sequence | np.ndar
     table = contingency_matrix(labels_true, labels_pred)
     rows, columns = linear_sum_assignment(table, maximize=True)
     return float(table[rows, columns].sum() / table.sum())
+
+
+def purity(labels_true: Sequence | np.ndarray, labels_pred: Sequence | np.ndarray) -> float:
+    """Share of images in a cluster whose most frequent class is theirs.
+
+    Returns
+    -------
+    float
+        In (0, 1]. Made for more clusters than classes, and growing with them: one cluster for
+        each image has 1.
+    """
+    check_consistent_length(labels_true, labels_pred)
+    table = contingency_matrix(labels_true, labels_pred)  # (classes, clusters)
+    return float(table.max(axis=0).sum() / table.sum())
 
 
 def score(labels_true: Sequence | np.ndarray, labels_pred: Sequence | np.ndarray) -> dict:
