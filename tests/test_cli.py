@@ -315,7 +315,7 @@ def test_help_and_version_as_installed(tmp_path: Path) -> None:
     script = shutil.which("mfavbs", path=os.path.dirname(sys.executable))
     assert script is not None
     shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
-    for command in ("demo", "cluster", "embed", "predict", "evaluate", "report"):
+    for command in ("demo", "cluster", "embed", "predict", "evaluate", "report", "bench"):
         assert command in shown.stdout
     version = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.strip() == __version__

@@ -76,9 +76,9 @@ def test_installing_in_ci_is_installing_as_the_readme_says() -> None:
 
 
 def test_files_that_the_readme_names_exist() -> None:
-    names = set(re.findall(r"`([a-z_/]+\.py|report/)`", README))
+    names = set(re.findall(r"`([a-z_/]+\.py|report/|benchmarks/)`", README))
     assert len(names) > 20
-    here = {p.name for p in (ROOT / "src" / "mfavbs").iterdir()} | {"report/"}
+    here = {p.name for p in (ROOT / "src" / "mfavbs").iterdir()} | {"report/", "benchmarks/"}
     assert names <= here
     assert {n for n in here if n.endswith(".py")} - {"__init__.py", "__main__.py"} <= names
     for link in re.findall(r"\]\((docs/[^)]+)\)", README):

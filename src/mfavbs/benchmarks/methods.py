@@ -5,6 +5,7 @@ In: a name, features (n, v, t, d), k, a seed. Out: labels (n,).
 Nothing heavy is imported before a method is run: its process holds that method and no other.
 """
 
+import contextlib
 import inspect
 import math
 from difflib import get_close_matches
@@ -47,6 +48,7 @@ OURS: dict[str, dict[str, Any]] = {
     "tokens-5": {"tokens": 5},
     "tokens-17": {"tokens": 17},
 }
+_PACKAGES = {"umap": "umap", "evoc": "evoc"}  # what a peer imports only when it is called
 _CHUNK = 4096  # images whose tokens are averaged at once: bounds the float32 copy
 
 
@@ -73,14 +75,16 @@ def parameters_of(name: str) -> dict[str, Any]:
 
 
 def prepare(name: str, features: np.ndarray) -> np.ndarray:
-    """The features that a method is given, (n, v, t, d), with its dependencies imported."""
+    """The features that a method is given, (n, v, t, d); imports what it will import itself."""
     if name in PEERS:
         _peer(name)
+        with contextlib.suppress(ImportError):  # the method says what to install
+            import_module(_PACKAGES.get(name, "numpy"))
         return features
-    import mfavbs.estimator  # noqa: F401
-
     n_tokens = OURS[name].get("tokens")
-    return features if n_tokens is None else with_tokens(features, n_tokens)
+    features = features if n_tokens is None else with_tokens(features, n_tokens)
+    import_module("mfavbs.estimator")
+    return features
 
 
 def cluster(name: str, features: np.ndarray, k: int, seed: int, device: str) -> np.ndarray:
