@@ -283,11 +283,13 @@ def test_images_are_embedded_once(tmp_path: Path) -> None:
     for c, (name, colour) in enumerate(COLOURS.items()):
         for i in range(6):
             paint(tmp_path / "photos" / name / f"{i}.png", colour, 10 * c + i)
+    (tmp_path / "photos" / "red" / "broken.png").write_bytes(b"not a picture")
     command = ("bench", "photos", "--methods", "mfavbs", "--methods", "kmeans", "--seeds", 1)
     command = (*command, "--encoder", "pixels", "--image-size", 8, "--workers", 0, "--json")
     result = mfavbs(*command, folder=tmp_path)
     assert result.code == 0, result.err
     assert [row["acc_mean"] for row in json.loads(result.out)["rows"]] == [1, 1]
+    assert "18 images (1 more could not be read)" in result.err
     before = (tmp_path / "bench-photos" / "features" / "features.npy").stat().st_mtime_ns
     again = mfavbs(*command, folder=tmp_path)
     assert json.loads(again.out) == json.loads(result.out)

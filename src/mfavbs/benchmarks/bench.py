@@ -116,24 +116,12 @@ def bench(
     found = {
         name: {s: r for s in seeds if (r := _read(out, name, s, abouts[name]))} for name in names
     }
-    n_done = sum(map(len, found.values()))
-    errors = {}
-    with Progress("bench", len(names) * len(seeds), "trials", n_done, show=verbose) as progress:
-        for name in names:
-            for seed in (seed for seed in seeds if seed not in found[name]):
-                progress.advance(0, f"{name}, seed {seed}")
-                log = out / RESULTS / f"{name}-{seed}.log"
-                try:
-                    answer = run_trial(store.path, name, k, seed, str(place), log)
-                except TrialError as error:
-                    errors[name] = f"seed {seed}: {error}"
-                    break  # what fails with one seed fails with the next
-                found[name][seed] = _write(out, name, seed, abouts[name], labels, answer, place)
-                progress.advance(1, f"{name}, seed {seed}")
+    errors = _run_missing(found, abouts, seeds, store.path, labels, out, place, verbose)
     results = [result for name in names for result in found[name].values()]
     summary = {
         "source": Path(source).name,
         "shape": list(store.features.shape),
+        "n_failures": len(store.failures),
         "n_labels": len(set(labels)),
         **about,
         "seeds": list(seeds),
@@ -220,6 +208,34 @@ def _flat(about: dict[str, Any]) -> dict[str, Any]:
         "n_clusters": about["n_clusters"],
         **about["parameters"],
     }
+
+
+def _run_missing(
+    found: dict[str, dict[int, dict]],
+    abouts: dict[str, dict],
+    seeds: Sequence[int],
+    store: Path,
+    labels: list[str],
+    out: Path,
+    device: torch.device,
+    verbose: bool,
+) -> dict[str, str]:
+    """Add to ``found`` the results of the seeds that it lacks; return why a method failed."""
+    errors = {}
+    n_done = sum(map(len, found.values()))
+    with Progress("bench", len(found) * len(seeds), "trials", n_done, show=verbose) as progress:
+        for name, about in abouts.items():
+            for seed in (seed for seed in seeds if seed not in found[name]):
+                progress.advance(0, f"{name}, seed {seed}")
+                log = out / RESULTS / f"{name}-{seed}.log"
+                try:
+                    answer = run_trial(store, name, about["n_clusters"], seed, str(device), log)
+                except TrialError as error:
+                    errors[name] = f"seed {seed}: {error}"
+                    break  # what fails with one seed fails with the next
+                found[name][seed] = _write(out, name, seed, about, labels, answer, device)
+                progress.advance(1, f"{name}, seed {seed}")
+    return errors
 
 
 def _write(

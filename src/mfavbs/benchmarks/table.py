@@ -70,8 +70,9 @@ def markdown(summary: dict[str, Any]) -> str:
 def _notes(summary: dict[str, Any]) -> list[str]:
     """What the table is of, where it was measured, and what is not in it."""
     n, v, t, d = summary["shape"]
+    unread = f" ({summary['n_failures']:,} more could not be read)" if summary["n_failures"] else ""
     return [
-        f"{summary['source']}: {n:,} images, {summary['n_labels']} labels, "
+        f"{summary['source']}: {n:,} images{unread}, {summary['n_labels']} labels, "
         f"k = {summary['n_clusters']}; features of {summary['features']['encoder']}, "
         f"views: {v}, tokens: {t}, width: {d}.",
         f"Mean ± standard deviation over the seeds {', '.join(map(str, summary['seeds']))}; "
