@@ -1,0 +1,1 @@
+"""The peers that mfavbs is measured against, and the measuring."""
