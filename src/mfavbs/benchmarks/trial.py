@@ -20,6 +20,7 @@ from mfavbs.benchmarks import methods
 from mfavbs.errors import MfavbsError
 
 _READ = 2**24  # bytes at once
+_GOODBYE = 10  # seconds
 
 
 class TrialError(Exception):
@@ -53,6 +54,7 @@ def run_trial(store: Path, method: str, k: int, seed: int, device: str, log: Pat
         process.start()
         there.close()
         answer = here.recv()
+        process.join(_GOODBYE)  # what it imported may have something to clean up
     except EOFError:
         process.join()
         died = f"its process died with exit code {process.exitcode}"
