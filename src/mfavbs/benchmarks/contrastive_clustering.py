@@ -21,8 +21,10 @@ class Network(nn.Module):
     """A linear trunk in the place of the paper's ResNet, and the paper's two projectors.
 
     Both projectors read the trunk, so that the instance loss shapes what the clusters are made
-    of. A linear trunk did better than one of two layers (ACC on Imagenette's validation images,
-    two seeds: 0.951 and 0.947, against 0.939 and 0.836).
+    of. On Imagenette's validation images a linear trunk had 0.951 and 0.947 ACC with two seeds
+    (on 128 principal components, 60 epochs), one of two layers 0.939 and 0.836, with batch norm
+    0.912 and 0.936. On CIFAR-10's test images (40 epochs) it had 0.430 and 0.502 against 0.503
+    and 0.516 with two layers and batch norm: neither is best on both.
     """
 
     def __init__(self, n_features: int, k: int, width: int = 256) -> None:

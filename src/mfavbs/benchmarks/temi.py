@@ -57,7 +57,7 @@ class Heads(nn.Module):
 
 
 def agreement(t: Tensor, u: Tensor) -> Tensor:
-    """How surely two images are of one cluster, by all heads: the weight of the pair (eq. 8).
+    """How surely two images are of one cluster, by all heads: the weight of the pair.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def agreement(t: Tensor, u: Tensor) -> Tensor:
 
 
 def temi_loss(s: Tensor, t: Tensor, prior: Tensor, weight: Tensor, beta: float = 0.6) -> Tensor:
-    """Negative pointwise mutual information of pairs, each with its weight (eq. 6 and 7).
+    """Negative pointwise mutual information of pairs, each with its weight.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def temi(
     rate that the authors' linear rule gives them make, in small sets, as many steps as theirs of
     1,024 do in CIFAR-10's 50,000 images.
 
-    A step takes about 0.3 s on a shared core: 8 minutes for 3,925 images, 20 for 10,000.
+    On one core, shared with others, a step took about 0.3 s: 9 minutes for 3,925 images.
 
     Parameters
     ----------
