@@ -8,7 +8,7 @@ import torch
 from feature_blobs import blobs, small_network
 
 from mfavbs import labels
-from mfavbs.labels import assign, decide, disagreement
+from mfavbs.labels import assign, consult, decide, disagreement
 
 
 @pytest.fixture(params=["with a bank", "without"])
@@ -64,6 +64,23 @@ def test_nothing_is_left_behind(network_and_tokens):
     p, _ = assign(network, tokens)
     assert not p.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_consulted_neighbours_outvote_an_error_and_are_outvoted_by_no_one_else():
+    cluster = torch.arange(20) % 2
+    representations = torch.eye(2)[cluster]
+    p = torch.eye(2)[cluster].clone()
+    p[0] = torch.tensor([0.3, 0.7])  # one error among ten that are alike
+    found = consult(p[None], representations, p[None], representations)
+    assert found.shape == (1, 20, 2)
+    torch.testing.assert_close(found.sum(-1), torch.ones(1, 20))
+    assert found[0].argmax(-1).tolist() == cluster.tolist()
+
+
+def test_consulting_a_single_kept_image():
+    p, r = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.eye(2)
+    found = consult(p, r, p[:, :1], r[:1])
+    torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]))
 
 
 def test_disagreement_ranks_the_heads():

@@ -27,7 +27,7 @@ from torch import Tensor
 from mfavbs.blocks import Fusion
 from mfavbs.encoders import pick_device
 from mfavbs.errors import RunError, SourceError
-from mfavbs.labels import assign, decide, disagreement
+from mfavbs.labels import assign, consult, decide, disagreement
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import Network, mean_view
 from mfavbs.store import write_json
@@ -75,13 +75,16 @@ class MFAVBsClustering(
         ``"auto"`` is 8 for the disjoint objective and 1 for the paper's.
     n_neighbors
         Neighbours of an image taken for positives and partners; in small sets no more than half
-        of what a cluster holds on average.
+        of what a cluster holds on average. 0 takes the image's own views for both.
     epochs
         Passes over the images; ``None`` is as many as make 300 steps, and 4 at least.
     batch_size
         Images in a batch, at the most.
     learning_rate
         Peak of the one-cycle schedule.
+    instance_weight
+        Weight of the instance loss beside the cluster loss; ``"auto"`` is 0 for the disjoint
+        objective and 1 for the paper's.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     random_state
@@ -133,10 +136,11 @@ class MFAVBsClustering(
         "gate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"}), None],
         "init": [StrOptions({"auto", "k-means++", "random"})],
         "n_cluster_heads": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "n_neighbors": [Interval(Integral, 0, None, closed="left")],
         "epochs": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "instance_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -156,10 +160,11 @@ class MFAVBsClustering(
         gate: float | Literal["auto"] | None = "auto",
         init: Literal["auto", "k-means++", "random"] = "auto",
         n_cluster_heads: int | Literal["auto"] = "auto",
-        n_neighbors: int = 20,
+        n_neighbors: int = 10,
         epochs: int | None = None,
         batch_size: int = 256,
         learning_rate: float = 1e-3,
+        instance_weight: float | Literal["auto"] = "auto",
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -179,6 +184,7 @@ class MFAVBsClustering(
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.instance_weight = instance_weight
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -218,7 +224,8 @@ class MFAVBsClustering(
         embeddings = mean_view(tokens)  # (n, width)
         # Half of what a cluster holds on average: in small sets more would be of other clusters.
         m = min(self.n_neighbors, n - 1, max(3, n // (2 * self.n_clusters)))
-        neighbours = nearest_neighbours(embeddings, m)
+        # Without neighbours an image is its own: its views are its only positives and partners.
+        neighbours = nearest_neighbours(embeddings, m) if m else torch.arange(n)[:, None]
         if self._choose("init", "k-means++", "random") == "k-means++":
             self.network_.start_heads(embeddings, neighbours, seed)
         self.loss_history_ = train(
@@ -229,18 +236,31 @@ class MFAVBsClustering(
             epochs=self.epochs or default_epochs(n, self.batch_size),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            instance_weight=self._choose("instance_weight", 0.0, 1.0),
             seed=seed,
             accelerator=accelerator_on(self.device),
             checkpoint=checkpoint,
             verbose=self.verbose,
         )
-        if self.objective == "disjoint":
-            self.network_.keep_partners(tokens, generator)
-        probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
-        self.head_ = int(disagreement(probabilities, neighbours).argmin())
-        self.probabilities_ = probabilities[self.head_].numpy()
+        self.probabilities_ = self._answer(tokens, neighbours, generator).numpy()
         self.labels_, self.confidences_ = decide(self.probabilities_)
         return self
+
+    def _answer(self, tokens: Tensor, neighbours: Tensor, generator: torch.Generator) -> Tensor:
+        """Probabilities (n, k) of the head that neighbours agree on most, which is chosen."""
+        if self.objective == "paper" or not self.n_neighbors:  # nothing is asked of neighbours
+            probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
+            self.head_ = int(disagreement(probabilities, neighbours).argmin())
+            return probabilities[self.head_]
+        rows = self.network_.keep_partners(tokens, generator)
+        probabilities, representations = assign(self.network_, tokens)  # (h, n, k), (n, d)
+        # As the model keeps them, so that `predict` gives the same.
+        answers, bank = probabilities[:, rows].half(), representations[rows].half()
+        probabilities = consult(probabilities, representations, answers, bank)
+        neighbours = nearest_neighbours(representations, neighbours.shape[1])
+        self.head_ = int(disagreement(probabilities, neighbours).argmin())
+        self.network_.keep_answers(answers[self.head_], bank)
+        return probabilities[self.head_]
 
     def predict(self, X) -> np.ndarray:
         """Cluster (n,) of every image in ``X``; for the rows of ``fit`` these are ``labels_``."""
@@ -334,7 +354,12 @@ class MFAVBsClustering(
 
     def _assign(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
         own = slice(self.head_, self.head_ + 1)
-        probabilities, representations = assign(self.network_, tokens, own)
+        network = self.network_
+        probabilities, representations = assign(network, tokens, own)
+        if len(network.bank):
+            answers = network.bank_probabilities.cpu()[None]
+            bank = network.bank_representations.cpu()
+            probabilities = consult(probabilities, representations, answers, bank)
         return probabilities[0].numpy(), representations.numpy()
 
     def _project(self, X) -> Tensor:

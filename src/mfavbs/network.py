@@ -10,18 +10,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from mfavbs.blocks import MFAVBs
 from mfavbs.heads import ClusterHeads, InstanceHead
+from mfavbs.projection import fit_projection, unit
 
 # k-means sees each embedding as the mean of its neighbourhood of 20, three times over: four starts
 # then end at 0.83 to 0.93 ACC on Imagenette instead of 0.77 to 0.80, and at 0.47 to 0.51 on
 # CIFAR-10 instead of 0.45 to 0.46.
 _SMOOTHINGS = 3
 _KMEANS_ROWS = 100_000  # images that k-means is fitted on
-_PCA_ROWS = 50_000  # images that the projection is fitted on: bounds its time and memory
 _BANK_ROWS = 100_000  # images kept as partners for prediction: bounds the size of the model
 _CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-mapped store
 
@@ -29,9 +28,10 @@ _CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-m
 class Network(nn.Module):
     """Features of a pair of views -> what the losses contrast.
 
-    The features are l2-normalised, centred and projected onto their first ``dim`` principal
-    components, which is fitted once and stays fixed: the network starts as the pretrained
-    features, and training moves vectors of ``dim`` instead of the encoder's width.
+    The features are l2-normalised, centred and projected onto ``dim`` components
+    (:func:`mfavbs.projection.fit_projection`), which are fitted once and stay fixed: the network
+    starts as the pretrained features, and training moves vectors of ``dim`` instead of the
+    encoder's width.
 
     Parameters
     ----------
@@ -49,9 +49,10 @@ class Network(nn.Module):
 
     mean: Tensor  # (t, f)
     components: Tensor  # (f, d)
-    scale: Tensor  # ()
-    bank: Tensor  # (n, d) float16: mean views of the training images, to find partners by
-    bank_tokens: Tensor  # (n, t, d) float16: their clean views, the partners' tokens
+    # Of the images kept (m of them), float16: to fuse others with, and to answer with.
+    bank: Tensor  # (m, t, d) mean views
+    bank_representations: Tensor  # (m, d)
+    bank_probabilities: Tensor  # (m, k)
 
     def __init__(
         self,
@@ -65,9 +66,12 @@ class Network(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_tokens, n_features))
         self.register_buffer("components", torch.zeros(n_features, dim))
-        self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("bank", torch.zeros(0, dim, dtype=torch.float16))
-        self.register_buffer("bank_tokens", torch.zeros(0, n_tokens, dim, dtype=torch.float16))
+        for name, shape in {
+            "bank": (n_tokens, dim),
+            "bank_representations": (dim,),
+            "bank_probabilities": (n_clusters,),
+        }.items():
+            self.register_buffer(name, torch.zeros(0, *shape, dtype=torch.float16))
         self.n_cluster_heads = n_cluster_heads
         self.mfavbs = MFAVBs(dim, **mfavbs)
         self.instance_head = InstanceHead(dim)
@@ -85,23 +89,10 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def fit_projection(self, features: np.ndarray, generator: torch.Generator) -> None:
-        """Fit mean, components and scale on the clean views of ``features`` (n, v, t, f)."""
-        rows = torch.randperm(len(features), generator=generator)[:_PCA_ROWS].sort().values
-        clean = F.normalize(_float(features[rows.numpy(), 0]), dim=-1)  # (m, t, f)
-        mean = clean.mean(0)
-        centred = (clean[:, 0] - mean[0]).numpy()
-        dim = self.components.shape[1]
-        rank = min(dim, *centred.shape)
-        # The covariance route is exact here and does not depend on a random start.
-        solver = "covariance_eigh" if centred.shape[1] <= 4096 else "randomized"
-        pca = PCA(rank, svd_solver=solver, random_state=0).fit(centred)
-        # Narrow features leave the last of the d channels empty.
-        components = F.pad(torch.from_numpy(pca.components_.T).float(), (0, dim - rank))
-        length = (torch.from_numpy(centred) @ components).norm(dim=-1).mean()
+        """Fit mean and components on ``features`` (n, v, t, f)."""
+        mean, components = fit_projection(features, self.components.shape[1], generator)
         self.mean.copy_(mean)
         self.components.copy_(components)
-        # Channels of about unit size, as a transformer's own normalisation would leave them.
-        self.scale.copy_(dim**0.5 / length.clamp_min(1e-6))
 
     @torch.no_grad()
     def start_heads(self, embeddings: Tensor, neighbours: Tensor, seed: int) -> None:
@@ -137,30 +128,35 @@ class Network(nn.Module):
         tokens = torch.empty(n, v, t, self.components.shape[1])
         mean, components = self.mean.cpu(), self.components.cpu()
         for start in range(0, n, _CHUNK):
-            part = F.normalize(_float(features[start : start + _CHUNK]), dim=-1)
-            tokens[start : start + _CHUNK] = (part - mean) @ components * self.scale.cpu()
+            part = unit(features[start : start + _CHUNK])
+            tokens[start : start + _CHUNK] = (part - mean) @ components
         return tokens
 
     @torch.no_grad()
-    def keep_partners(self, tokens: Tensor, generator: torch.Generator) -> None:
-        """Keep the images of ``tokens`` (n, v, t, d) as partners for prediction."""
+    def keep_partners(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
+        """Keep images of ``tokens`` (n, v, t, d) as partners for others; the rows kept."""
         rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
         self.make_room(len(rows))
-        self.bank.copy_(mean_view(tokens[rows]))
-        self.bank_tokens.copy_(tokens[rows, 0])
+        self.bank.copy_(tokens[rows].mean(1))
+        return rows
+
+    @torch.no_grad()
+    def keep_answers(self, probabilities: Tensor, representations: Tensor) -> None:
+        """Keep the probabilities (m, k) and representations (m, d) of the images kept."""
+        self.bank_probabilities.copy_(probabilities)
+        self.bank_representations.copy_(representations)
 
     def make_room(self, n_partners: int) -> None:
         """Size the bank for ``n_partners`` images, before they are kept or loaded."""
-        self.bank = self.bank.new_zeros(n_partners, self.bank.shape[1])
-        self.bank_tokens = self.bank_tokens.new_zeros(n_partners, *self.bank_tokens.shape[1:])
+        for name in ("bank", "bank_representations", "bank_probabilities"):
+            buffer = getattr(self, name)
+            setattr(self, name, buffer.new_zeros(n_partners, *buffer.shape[1:]))
 
 
 def mean_view(tokens: Tensor) -> Tensor:
-    """One unit vector for each image, the mean direction of its views' pooled tokens.
+    """One unit vector for each image, the direction of the mean of its views' pooled tokens.
 
-    Averaging over the views takes out what the augmentations put in: on MobileNetV2 features of
-    Imagenette 92 % of the 20 nearest neighbours are of the same class, against 88 % for the
-    clean view alone.
+    Averaging over the views takes out what the augmentations put in.
 
     Parameters
     ----------
@@ -172,8 +168,4 @@ def mean_view(tokens: Tensor) -> Tensor:
     Tensor
         (n, d).
     """
-    return F.normalize(F.normalize(tokens[:, :, 0], dim=-1).mean(1), dim=-1)
-
-
-def _float(part: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
+    return F.normalize(tokens[:, :, 0].mean(1), dim=-1)

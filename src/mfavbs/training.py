@@ -58,6 +58,7 @@ def train(
     epochs: int = 20,
     batch_size: int = 256,
     learning_rate: float = 1e-3,
+    instance_weight: float = 1.0,
     seed: int = 0,
     accelerator: Accelerator | None = None,
     checkpoint: Path | None = None,
@@ -79,6 +80,8 @@ def train(
     epochs, batch_size, learning_rate
         AdamW on a one-cycle schedule; batches are of ``batch_size`` images at the most, and about
         equally large.
+    instance_weight
+        Of the instance loss beside the others.
     seed
         Of the batches and the pairs.
     accelerator
@@ -108,6 +111,7 @@ def train(
         "objective": objective,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "instance_weight": instance_weight,
         "seed": seed,
         "epochs": epochs,
         "n_images": n,
@@ -128,14 +132,15 @@ def train(
                 else:
                     pairs = disjoint_pairs(rows, neighbours, n_views, generator)
                 instance, cluster, balance = step_losses(model, tokens, pairs)
-                loss = instance + (cluster + balance).mean()
+                loss = instance_weight * instance + (cluster + balance).mean()
                 optimizer.zero_grad()
                 accelerator.backward(loss)
                 optimizer.step()
                 schedule.step()
                 parts = torch.stack([instance, cluster.mean(), balance.mean()])
                 sums += torch.cat([parts, cluster + balance]).detach()
-            history.append(_summary(epoch + 1, (sums / n_batches).tolist()))
+            means = (sums / n_batches).tolist()
+            history.append(_summary(epoch + 1, instance_weight, means))
             _save(checkpoint, about, network, optimizer, schedule, history)
             progress.advance(1, note=f"loss {history[-1]['total']:.3f}")
     return history
@@ -170,14 +175,14 @@ def _contrast(za: Tensor, zb: Tensor, pa: Tensor, pb: Tensor) -> tuple[Tensor, T
     return instance_loss(za, zb), cluster_loss(pa, pb), balance
 
 
-def _summary(epoch: int, means: list[float]) -> dict:
+def _summary(epoch: int, instance_weight: float, means: list[float]) -> dict:
     instance, cluster, balance, *heads = means
     return {
         "epoch": epoch,
         "instance": instance,
         "cluster": cluster,
         "balance": balance,
-        "total": instance + cluster + balance,
+        "total": instance_weight * instance + cluster + balance,
         "heads": heads,
     }
 

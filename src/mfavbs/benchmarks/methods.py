@@ -42,6 +42,8 @@ OURS: dict[str, dict[str, Any]] = {
     "fusion-channel": {"fusion": "channel"},
     "init-random": {"init": "random"},
     "gate-none": {"gate": None},
+    "neighbours-off": {"n_neighbors": 0},
+    "instance-1": {"instance_weight": 1.0},
     "heads-1": {"n_cluster_heads": 1},
     "heads-8": {"n_cluster_heads": 8},
     "tokens-1": {"tokens": 1},

@@ -1,0 +1,98 @@
+"""The fixed projection of the encoder's features, fitted once, without labels.
+
+In: features of images, (n, v, t, f).
+Out: the mean of every token (t, f), and components (f, d) to project onto.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+_ROWS = 20_000  # images that it is fitted on: bounds its time
+_CHUNK = 2048  # images whose scatter is summed at once
+_WIDEST = 2048  # beyond it features are first reduced to as many principal components
+
+
+def fit_projection(
+    features: np.ndarray, dim: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Directions in which images differ, weighted by how little their own views do.
+
+    Discriminant analysis with every image a class of its own and its views the samples: whitened
+    by the scatter within images, the directions of largest scatter between them, each scaled by
+    the share of it that is signal, s / (s + 1). That is the posterior mean of probabilistic
+    linear discriminant analysis (Ioffe, ECCV 2006). To the scatter within images as much again is
+    added evenly over all directions: augmentations do not show all that is noise, and with few
+    images not even what they do. With one view there is nothing to be learned from views, and
+    the components are the principal ones.
+
+    Parameters
+    ----------
+    features
+        (n, v, t, f). Token 0 is the one it is fitted on.
+    dim
+        d.
+    generator
+        Draws the images that it is fitted on where there are more than 20,000.
+
+    Returns
+    -------
+    tuple of Tensor
+        Mean (t, f) of the clean views' tokens of unit length; components (f, d), such that
+        the projected channels are of about unit size. Where f or n is less than d the last of
+        them are zero.
+    """
+    rows = torch.randperm(len(features), generator=generator)[:_ROWS].sort().values.numpy()
+    n, v, t, f = (len(rows), *features.shape[1:])
+    mean = torch.zeros(t, f)
+    for part in _chunks(rows):
+        mean += unit(features[part, 0]).sum(0) / n
+    narrow = _principal(features, rows, mean[0]) if f > _WIDEST else torch.eye(f)  # (f, e)
+    e = narrow.shape[1]
+    within, between, centre = torch.zeros(e, e), torch.zeros(e, e), torch.zeros(e)
+    for part in _chunks(rows):
+        x = (unit(features[part, :, 0]) - mean[0]) @ narrow  # (b, v, e)
+        m = x.mean(1)  # (b, e)
+        rest = (x - m[:, None]).flatten(0, 1)  # (b v, e)
+        within += rest.T @ rest / (n * max(1, v - 1))
+        between += m.T @ m / n
+        centre += m.sum(0) / n
+    between -= torch.outer(centre, centre) + within / v
+    components = narrow @ _discriminant(within, between, dim)
+    projected = [(unit(features[part, 0, 0]) - mean[0]) @ components for part in _chunks(rows)]
+    # Channels of about unit size, as a transformer's own normalisation would leave them.
+    length = torch.cat(projected).norm(dim=-1).mean().clamp_min(1e-12)
+    components = F.pad(components * dim**0.5 / length, (0, dim - components.shape[1]))
+    # The sign of an eigenvector is left to round-off, which must not decide the start.
+    largest = components.gather(0, components.abs().argmax(0)[None])
+    return mean, components * torch.where(largest < 0, -1, 1)
+
+
+def unit(features: np.ndarray) -> Tensor:
+    """Features (..., f) in float32, scaled to unit length."""
+    return F.normalize(torch.from_numpy(np.array(features, dtype=np.float32)), dim=-1)
+
+
+def _discriminant(within: Tensor, between: Tensor, dim: int) -> Tensor:
+    """(f, d) from the scatter of views within images and of images, both (f, f)."""
+    f = len(within)
+    noise = within.trace() / f
+    if noise <= 1e-6 * between.trace() / f:  # one view, or views all alike
+        return torch.linalg.eigh(between).eigenvectors.flip(1)[:, :dim]
+    spread, axes = torch.linalg.eigh(within + noise * torch.eye(f))
+    whiten = axes * spread.rsqrt()  # (f, f)
+    signal, axes = torch.linalg.eigh(whiten.T @ between @ whiten)
+    signal, axes = signal.flip(0)[:dim].clamp_min(0), axes.flip(1)[:, :dim]
+    return whiten @ axes * (signal / (signal + 1))
+
+
+def _principal(features: np.ndarray, rows: np.ndarray, mean: Tensor) -> Tensor:
+    clean = torch.cat([unit(features[part, 0, 0]) - mean for part in _chunks(rows)])
+    pca = PCA(min(_WIDEST, len(clean)), svd_solver="randomized", random_state=0).fit(clean.numpy())
+    return torch.from_numpy(pca.components_.T.copy()).float()
+
+
+def _chunks(rows: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(rows, -(-len(rows) // _CHUNK))
