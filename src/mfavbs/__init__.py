@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mfavbs.blocks import FAVB, MFAVBs, ViT
     from mfavbs.clustering import cluster_images
+    from mfavbs.datasets import open_dataset
     from mfavbs.encoders import load_encoder
     from mfavbs.errors import MfavbsError
     from mfavbs.estimator import MFAVBsClustering
@@ -29,6 +30,7 @@ _HOME = {
     "cluster_images": "clustering",
     "embed": "features",
     "load_encoder": "encoders",
+    "open_dataset": "datasets",
     "open_images": "images",
     "predict_images": "prediction",
     "score": "metrics",
@@ -44,6 +46,7 @@ __all__ = [
     "cluster_images",
     "embed",
     "load_encoder",
+    "open_dataset",
     "open_images",
     "predict_images",
     "score",

@@ -64,7 +64,8 @@ def cluster_images(
     ----------
     source
         A folder (searched to any depth), a ``.tar``, a text file of paths, a list of paths, an
-        array of images (n, h, w[, 3]), a feature store, or a ``.npy`` of features (n, …, d).
+        array of images (n, h, w[, 3]), images already opened (:func:`mfavbs.open_images`,
+        :func:`mfavbs.open_dataset`), a feature store, or a ``.npy`` of features (n, …, d).
     n_clusters
         k >= 2.
     out

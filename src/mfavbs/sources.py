@@ -18,7 +18,7 @@ from mfavbs.errors import EncoderError, SourceError
 from mfavbs.features import FeatureStore, embed, is_store
 from mfavbs.images import Images, folder_labels, open_images
 
-Source = str | Path | Sequence[str | Path] | np.ndarray
+Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 _ONE_FOLDER = (
     "Labels were to come from sub-folders, but all images lie in one. "
     "Drop --labels-from-folders, or sort the labelled images into a folder for each label."
@@ -41,6 +41,8 @@ class Features:
 
 def open_source(source: Source) -> Opened:
     """Images; a finished feature store; or features, as an array or the path of a .npy file."""
+    if isinstance(source, Images):
+        return source
     if isinstance(source, str | Path):
         path = Path(source)
         for store in (path, path / runs.FEATURES):
