@@ -73,15 +73,14 @@ def main() -> None:
         )
         rates.append(counter.get_total_flops() * steps / (time.perf_counter() - start))
     ratios = sorted(rate / peak for rate, peak in zip(rates, peaks))
+    middle, least, most = statistics.median(ratios), ratios[0], ratios[-1]
     print(f"threads               {torch.get_num_threads()}")
     print(
         f"operations a step     {counter.get_total_flops() / 1e9:.2f} G, {args.batch_size} images"
     )
     print(f"product of {EDGE} edge  {statistics.median(peaks) / 1e9:.0f} G operations a second")
     print(f"training              {statistics.median(rates) / 1e9:.0f} G operations a second")
-    print(
-        f"ratio                 {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-    )
+    print(f"ratio                 {middle:.2f} ({least:.2f} to {most:.2f})")
 
 
 if __name__ == "__main__":
