@@ -16,8 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mfavbs import MFAVBsClustering, estimator, training
+from mfavbs import MFAVBsClustering, training
+from mfavbs.checking import check_features
 from mfavbs.errors import MfavbsError, RunError, SourceError
+from mfavbs.saving import MODEL_SCHEMA
 
 SMALL = {"n_clusters": 3, "epochs": 2, "dim": 16, "n_cluster_heads": 2, "device": "cpu"}
 FEATURES, Y = blobs(60, n_views=2, n_tokens=2)
@@ -198,7 +200,7 @@ def test_a_memory_mapped_store_stays_on_disk(tmp_path):
     np.save(tmp_path / "features.npy", FEATURES.astype(np.float16))
     stored = np.load(tmp_path / "features.npy", mmap_mode="r")
     model = small()
-    assert np.shares_memory(model._check_features(stored, reset=True), stored)
+    assert np.shares_memory(check_features(model, stored, reset=True), stored)
     from_disk = model.fit(stored).labels_
     assert np.array_equal(from_disk, small().fit(np.array(stored)).labels_)
     assert np.array_equal(model.predict(stored), from_disk)
@@ -293,7 +295,7 @@ def test_a_saved_model_comes_back_the_same(X, objective, tmp_path):
 def test_nothing_saved_is_a_pickle(fitted, tmp_path):
     fitted.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
-    assert json.loads((tmp_path / "config.json").read_text())["schema"] == estimator.MODEL_SCHEMA
+    assert json.loads((tmp_path / "config.json").read_text())["schema"] == MODEL_SCHEMA
     with safe_open(tmp_path / "model.safetensors", "pt") as tensors:
         assert len(tensors.keys()) > 0
 
@@ -319,8 +321,8 @@ def test_an_unfitted_model_cannot_be_saved(tmp_path):
 
 def test_a_model_of_a_newer_schema_is_refused(fitted, tmp_path):
     fitted.save(tmp_path)
-    edit(tmp_path, schema=estimator.MODEL_SCHEMA + 1)
-    newer, known = estimator.MODEL_SCHEMA + 1, estimator.MODEL_SCHEMA
+    edit(tmp_path, schema=MODEL_SCHEMA + 1)
+    newer, known = MODEL_SCHEMA + 1, MODEL_SCHEMA
     with pytest.raises(RunError, match=f"schema {newer}.*up to {known}.*Upgrade mfavbs"):
         MFAVBsClustering.load(tmp_path)
 

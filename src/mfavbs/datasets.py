@@ -1,7 +1,7 @@
 """In: the name of a public set and the folder that holds it. Out: its n images and labels (n,).
 
-Which splits are joined and which classes count is what the clustering literature does, so that
-scores can be compared. Files are read where they lie; nothing is downloaded.
+Which splits are joined and which classes count is in `protocols.py`. Files are read where they
+lie; nothing is downloaded.
 """
 
 import os
@@ -16,6 +16,7 @@ import numpy as np
 
 from mfavbs.errors import SourceError
 from mfavbs.images import TAR_SUFFIXES, Images, open_images
+from mfavbs.protocols import SETS, Protocol
 
 __all__ = ["DATASETS", "DataSet", "open_dataset"]
 
@@ -45,101 +46,7 @@ class DataSet(NamedTuple):
     image_size: int
 
 
-class _Protocol(NamedTuple):
-    about: str
-    n_images: int
-    n_clusters: int
-    # Class folder -> label, where folders may be called by either; empty for any WordNet ids.
-    classes: dict[str, str]
-    splits: tuple[str, ...]
-    stem: str  # its tars are called STEM-SPLIT.tar
-    image_size: int = 224  # as in the code of Contrastive Clustering (AAAI 2021) and of VTCC
-
-
-def _named(classes: str) -> dict[str, str]:
-    return {name: name for name in classes.split()}
-
-
-def _by_id(classes: str) -> dict[str, str]:
-    words = classes.split()
-    return dict(zip(words[::2], words[1::2], strict=True))
-
-
 _WORDNET_ID = re.compile(r"n\d{8}")
-_ANIMALS = _named("bird cat deer dog frog horse")
-_CIFAR10 = _named("airplane automobile bird cat deer dog frog horse ship truck")
-_STL10 = _named("airplane bird car cat deer dog horse monkey ship truck")
-_UC_MERCED = _named(
-    "agricultural airplane baseballdiamond beach buildings chaparral denseresidential forest "
-    "freeway golfcourse harbor intersection mediumresidential mobilehomepark overpass parkinglot "
-    "river runway sparseresidential storagetanks tenniscourt"
-)
-# Those of ImageNet's 1,000 classes that the authors of Contrastive Clustering list with their code.
-_IMAGENET10 = _by_id(
-    "n02056570 king_penguin n02085936 maltese_dog n02128757 snow_leopard n02690373 airliner "
-    "n02692877 airship n03095699 container_ship n04254680 soccer_ball n04285008 sports_car "
-    "n04467665 trailer_truck n07747607 orange"
-)
-_IMAGENET_DOGS = _by_id(
-    "n02085936 maltese_dog n02086646 blenheim_spaniel n02088238 basset n02110958 pug "
-    "n02091467 norwegian_elkhound n02097130 giant_schnauzer n02099601 golden_retriever "
-    "n02101388 brittany_spaniel n02101556 clumber n02102177 welsh_springer_spaniel "
-    "n02105056 groenendael n02105412 kelpie n02105855 shetland_sheepdog n02107142 doberman "
-    "n02112137 chow"
-)
-_IMAGENETTE = _by_id(
-    "n01440764 tench n02102040 english_springer n02979186 cassette_player n03000684 chain_saw "
-    "n03028079 church n03394916 french_horn n03417042 garbage_truck n03425413 gas_pump "
-    "n03445777 golf_ball n03888257 parachute"
-)
-_CIFAR100 = {
-    name: label
-    for label, names in {
-        "aquatic_mammals": "beaver dolphin otter seal whale",
-        "fish": "aquarium_fish flatfish ray shark trout",
-        "flowers": "orchid poppy rose sunflower tulip",
-        "food_containers": "bottle bowl can cup plate",
-        "fruit_and_vegetables": "apple mushroom orange pear sweet_pepper",
-        "household_electrical_devices": "clock keyboard lamp telephone television",
-        "household_furniture": "bed chair couch table wardrobe",
-        "insects": "bee beetle butterfly caterpillar cockroach",
-        "large_carnivores": "bear leopard lion tiger wolf",
-        "large_man-made_outdoor_things": "bridge castle house road skyscraper",
-        "large_natural_outdoor_scenes": "cloud forest mountain plain sea",
-        "large_omnivores_and_herbivores": "camel cattle chimpanzee elephant kangaroo",
-        "medium_mammals": "fox porcupine possum raccoon skunk",
-        "non-insect_invertebrates": "crab lobster snail spider worm",
-        "people": "baby boy girl man woman",
-        "reptiles": "crocodile dinosaur lizard snake turtle",
-        "small_mammals": "hamster mouse rabbit shrew squirrel",
-        "trees": "maple_tree oak_tree palm_tree pine_tree willow_tree",
-        "vehicles_1": "bicycle bus motorcycle pickup_truck train",
-        "vehicles_2": "lawn_mower rocket streetcar tank tractor",
-    }.items()
-    for name in names.split()
-}
-_TRAIN, _TEST, _BOTH = ("train",), ("test",), ("train", "test")
-_SETS = {
-    "cifar10": _Protocol("CIFAR-10, train and test", 60_000, 10, _CIFAR10, _BOTH, "cifar10"),
-    # Where the literature has no protocol: the size in pixels that this project measures with.
-    "cifar10-test": _Protocol("CIFAR-10, test", 10_000, 10, _CIFAR10, _TEST, "cifar10", 96),
-    "cifar10-animals": _Protocol(
-        "six animals of CIFAR-10, test", 6_000, 6, _ANIMALS, _TEST, "cifar10", 96
-    ),
-    "cifar100": _Protocol(
-        "CIFAR-100 by super-class, train and test", 60_000, 20, _CIFAR100, _BOTH, "cifar100"
-    ),
-    "stl10": _Protocol("labelled STL-10, train and test", 13_000, 10, _STL10, _BOTH, "stl10"),
-    "imagenet10": _Protocol("ImageNet-10", 13_000, 10, _IMAGENET10, _TRAIN, "imagenet10"),
-    "imagenet-dogs": _Protocol(
-        "ImageNet-Dogs", 19_500, 15, _IMAGENET_DOGS, _TRAIN, "imagenet-dogs"
-    ),
-    "tiny-imagenet": _Protocol("Tiny-ImageNet, train", 100_000, 200, {}, _TRAIN, "tiny-imagenet"),
-    "uc-merced": _Protocol("UC Merced land use", 2_100, 21, _UC_MERCED, ("",), "uc-merced"),
-    "imagenette": _Protocol(
-        "Imagenette, validation", 3_925, 10, _IMAGENETTE, ("val",), "imagenette", 128
-    ),
-}
 # By stem: the class in torchvision, and the folder that it reads.
 _TORCHVISION = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
@@ -153,7 +60,7 @@ _UNPACKED = {
     "imagenette": ("imagenette2-160", "imagenette2-320", "imagenette2"),
 }
 DATASETS = {
-    name: f"{p.about}: {p.n_images:,} images, {p.n_clusters} classes" for name, p in _SETS.items()
+    name: f"{p.about}: {p.n_images:,} images, {p.n_clusters} classes" for name, p in SETS.items()
 }
 
 
@@ -223,9 +130,9 @@ def open_dataset(name: str, folder: str | Path) -> DataSet:
     UserWarning
         The number of images is not the protocol's: scores cannot be compared with published ones.
     """
-    if name not in _SETS:
-        raise SourceError(f"expected the name of a set, one of {', '.join(_SETS)}; got {name!r}")
-    wanted = _SETS[name]
+    if name not in SETS:
+        raise SourceError(f"expected the name of a set, one of {', '.join(SETS)}; got {name!r}")
+    wanted = SETS[name]
     root = os.path.abspath(folder)
     parts = [part for split in wanted.splits for part in _parts(wanted, root, split)]
     labels = [label for part in parts for label in part.labels if label is not None]
@@ -243,7 +150,7 @@ def open_dataset(name: str, folder: str | Path) -> DataSet:
     return DataSet(name, images, labels, wanted.n_clusters, wanted.image_size)
 
 
-def _parts(wanted: _Protocol, root: str, split: str) -> list[_Part]:
+def _parts(wanted: Protocol, root: str, split: str) -> list[_Part]:
     """One split: an array, a tar, or a part for each class folder."""
     prefix = f"{split}/" if len(wanted.splits) > 1 else ""
     places = ("", wanted.stem, *_UNPACKED.get(wanted.stem, ()))
@@ -268,18 +175,18 @@ def _parts(wanted: _Protocol, root: str, split: str) -> list[_Part]:
     raise SourceError(incomplete or _not_there(wanted, root, split))
 
 
-def _stem(wanted: _Protocol, split: str) -> str:
+def _stem(wanted: Protocol, split: str) -> str:
     return f"{wanted.stem}-{split}" if split else wanted.stem
 
 
-def _label(wanted: _Protocol, name: str) -> str | None:
+def _label(wanted: Protocol, name: str) -> str | None:
     """Label of a class folder; None for the other folders."""
     if not wanted.classes:
         return name if _WORDNET_ID.fullmatch(name) else None
     return wanted.classes.get(name, name if name in wanted.classes.values() else None)
 
 
-def _lacking(wanted: _Protocol, found: Iterable[str]) -> str:
+def _lacking(wanted: Protocol, found: Iterable[str]) -> str:
     """What is wrong with the class folders found, or nothing."""
     found = set(found)
     if wanted.classes:
@@ -298,7 +205,7 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _not_there(wanted: _Protocol, root: str, split: str) -> str:
+def _not_there(wanted: Protocol, root: str, split: str) -> str:
     found = "no images" + (f" of {split}" if split else "")
     found = found if os.path.isdir(root) else "no such folder"
     ways = [" and ".join(f"{_stem(wanted, split)}.tar" for split in wanted.splits)]
@@ -331,7 +238,7 @@ def _from_folder(path: str, root: str, label: str) -> _Part:
     return _Part(prefix, images, [label] * len(images))
 
 
-def _from_tar(wanted: _Protocol, path: str, prefix: str) -> _Part:
+def _from_tar(wanted: Protocol, path: str, prefix: str) -> _Part:
     images = open_images(path)
     folders: list[str | None] = []
     for key in images.keys:
@@ -343,7 +250,7 @@ def _from_tar(wanted: _Protocol, path: str, prefix: str) -> _Part:
     return _Part(prefix, images, [name and _label(wanted, name) for name in folders])
 
 
-def _from_torchvision(wanted: _Protocol, base: str, split: str, prefix: str) -> _Part:
+def _from_torchvision(wanted: Protocol, base: str, split: str, prefix: str) -> _Part:
     """An array of one split; torchvision compares the files' checksums before it reads them."""
     from torchvision import datasets  # takes seconds
 

@@ -4,15 +4,12 @@ In: features of images, (n, d), (n, v, d) or (n, v, t, d).
 Out: labels (n,), probabilities (n, k), representations (n, width).
 """
 
-import json
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -21,24 +18,20 @@ from sklearn.base import (
 )
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from mfavbs.blocks import Fusion
-from mfavbs.encoders import pick_device
-from mfavbs.errors import RunError, SourceError
+from mfavbs.checking import check_features
+from mfavbs.errors import SourceError
 from mfavbs.labels import assign, consult, decide, disagreement
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import Network, mean_view
-from mfavbs.store import write_json
+from mfavbs.saving import load_model, save_model
 from mfavbs.training import Objective, accelerator_on, default_epochs, train
 
-MODEL_SCHEMA = 1
 _GATE = 0.05  # on Imagenette, seed 0: ACC 0.946 with 0.01, 0.948 with 0.05 and with 0.1
 _CLUSTER_HEADS = 8
-_FINITE_CHUNK = 4096
-# What reading a model that was cut off or edited ends in.
-_DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
 
 
 class MFAVBsClustering(
@@ -209,7 +202,7 @@ class MFAVBsClustering(
             finite.
         """
         self._validate_params()
-        features = self._check_features(X, reset=True)
+        features = check_features(self, X, reset=True)
         n, _, n_tokens, n_features = features.shape
         if n < self.n_clusters:
             raise SourceError(
@@ -276,22 +269,7 @@ class MFAVBsClustering(
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``; nothing is pickled."""
-        check_is_fitted(self)
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        parameters = self.get_params()
-        if not isinstance(self.random_state, Integral):
-            parameters["random_state"] = None  # the state of a generator has no place in JSON
-        config = {
-            "schema": MODEL_SCHEMA,
-            "parameters": {k: v.item() if hasattr(v, "item") else v for k, v in parameters.items()},
-            "n_features": self.n_features_in_,
-            "n_tokens": self.network_.mean.shape[0],
-            "bank": len(self.network_.bank),
-            "head": self.head_,
-        }
-        write_json(folder / "config.json", config)
-        save_model(self.network_, str(folder / "model.safetensors"))
+        save_model(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> "MFAVBsClustering":
@@ -302,28 +280,7 @@ class MFAVBsClustering(
         RunError
             If the folder is no model, is damaged or of a newer schema.
         """
-        folder = Path(folder)
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            schema = config["schema"]
-            if schema > MODEL_SCHEMA:
-                raise RunError(
-                    f"The model {folder} has schema {schema}, this version of mfavbs reads up to "
-                    f"{MODEL_SCHEMA}. Upgrade mfavbs."
-                )
-            model = cls(**config["parameters"])
-            model.network_ = model._build(config["n_features"], config["n_tokens"], 0)
-            model.network_.make_room(config["bank"])
-            load_model(model.network_, str(folder / "model.safetensors"))
-            model.head_ = range(model.network_.n_cluster_heads)[config["head"]]
-        except _DAMAGED as error:
-            raise RunError(
-                f"{folder} is not a model that mfavbs can read ({error}). Expected config.json "
-                "and model.safetensors as `mfavbs cluster` writes them."
-            ) from error
-        model.network_.to(pick_device(device))
-        model.n_features_in_ = config["n_features"]
-        return model
+        return load_model(cls, folder, device)
 
     def _choose(self, name: str, disjoint: Any, paper: Any) -> Any:
         """Parameter ``name``, or what its ``"auto"`` stands for under the objective."""
@@ -364,7 +321,7 @@ class MFAVBsClustering(
 
     def _project(self, X) -> Tensor:
         check_is_fitted(self)
-        features = self._check_features(X, reset=False)
+        features = check_features(self, X, reset=False)
         expected = self.network_.mean.shape[0]
         if features.shape[2] != expected:
             raise SourceError(
@@ -372,32 +329,6 @@ class MFAVBsClustering(
                 f"{expected}: embed the images with the same grid."
             )
         return self.network_.project(features)
-
-    def _check_features(self, X, *, reset: bool) -> np.ndarray:
-        """(n, v, t, d), finite; a memory-mapped array stays one."""
-        array = check_array(
-            X,
-            dtype=[np.float32, np.float64, np.float16],
-            allow_nd=True,
-            ensure_all_finite=False,
-            ensure_min_features=1,
-            estimator=self,
-            input_name="X",
-        )
-        if array.ndim > 4:
-            raise SourceError(
-                f"X has shape {array.shape}; expected (n, d), (n, v, d) or (n, v, t, d)."
-            )
-        if min(array.shape) == 0:
-            raise SourceError(f"X has shape {array.shape}: no axis may be empty.")
-        if array.ndim == 2:
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            array = array[:, None, None]
-        else:
-            array = array if array.ndim == 4 else array[:, :, None]
-            validate_data(self, array[:, 0, 0], reset=reset, skip_check_array=True)
-        _check_finite(array)
-        return array
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -407,19 +338,3 @@ class MFAVBsClustering(
     @property
     def _n_features_out(self) -> int:
         return self.dim
-
-
-def _check_finite(features: np.ndarray) -> None:
-    bad: list[int] = []
-    for start in range(0, len(features), _FINITE_CHUNK):
-        part = features[start : start + _FINITE_CHUNK].reshape(-1, features[0].size)
-        with np.errstate(over="ignore"):
-            part = part.astype(np.float32, copy=False)  # what the network computes in
-        bad += (start + np.flatnonzero(~np.isfinite(part).all(axis=1))).tolist()
-    if bad:
-        rows = ", ".join(map(str, bad[:10])) + (", …" if len(bad) > 10 else "")
-        raise SourceError(
-            "Input X contains NaN, infinity or values too large for float32 in "
-            f"{len(bad)} of {len(features)} rows: {rows}. "
-            "Remove those rows or embed their images again."
-        )

@@ -1,0 +1,54 @@
+"""Features as a caller hands them over, checked before anything is computed of them.
+
+In: features of images, (n, d), (n, v, d) or (n, v, t, d).
+Out: the same as (n, v, t, d), all finite; or an error that names the rows or the shape.
+"""
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array, validate_data
+
+from mfavbs.errors import SourceError
+
+_FINITE_CHUNK = 4096
+
+
+def check_features(estimator: BaseEstimator, X, *, reset: bool) -> np.ndarray:
+    """(n, v, t, d), finite; a memory-mapped array stays one."""
+    array = check_array(
+        X,
+        dtype=[np.float32, np.float64, np.float16],
+        allow_nd=True,
+        ensure_all_finite=False,
+        ensure_min_features=1,
+        estimator=estimator,
+        input_name="X",
+    )
+    if array.ndim > 4:
+        raise SourceError(f"X has shape {array.shape}; expected (n, d), (n, v, d) or (n, v, t, d).")
+    if min(array.shape) == 0:
+        raise SourceError(f"X has shape {array.shape}: no axis may be empty.")
+    if array.ndim == 2:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        array = array[:, None, None]
+    else:
+        array = array if array.ndim == 4 else array[:, :, None]
+        validate_data(estimator, array[:, 0, 0], reset=reset, skip_check_array=True)
+    _check_finite(array)
+    return array
+
+
+def _check_finite(features: np.ndarray) -> None:
+    bad: list[int] = []
+    for start in range(0, len(features), _FINITE_CHUNK):
+        part = features[start : start + _FINITE_CHUNK].reshape(-1, features[0].size)
+        with np.errstate(over="ignore"):
+            part = part.astype(np.float32, copy=False)  # what the network computes in
+        bad += (start + np.flatnonzero(~np.isfinite(part).all(axis=1))).tolist()
+    if bad:
+        rows = ", ".join(map(str, bad[:10])) + (", …" if len(bad) > 10 else "")
+        raise SourceError(
+            "Input X contains NaN, infinity or values too large for float32 in "
+            f"{len(bad)} of {len(features)} rows: {rows}. "
+            "Remove those rows or embed their images again."
+        )
