@@ -41,9 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_of_the_readme_in_their_order(folder: Path) -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines() if line]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("mfavbs ")]
-    assert len(commands) == 7
+    assert len(commands) == 8
     for _, command, *arguments in commands:
-        if command in ("cluster", "embed") and arguments[0] == "photos":
+        if command in ("cluster", "embed", "bench") and arguments[0] == "photos":
             arguments += NO_NETWORK
         if command == "evaluate":
             labels = (folder / "mfavbs-photos" / "labels.csv").read_text(encoding="utf-8-sig")
