@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mfavbs import FeatureStore, score
-from mfavbs.benchmarks.methods import cluster
+from mfavbs.benchmarks.methods import check_methods, cluster, prepare
 
 
 def main() -> None:
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
 
+    check_methods(args.methods)
     store = FeatureStore.open(args.store)
     if store.labels is None:
         raise SystemExit("The images must lie in one folder for each label.")
@@ -54,7 +55,8 @@ def main() -> None:
     for column in ("method", "ACC", "worst", "NMI", "clusters found"):
         table.add_column(column)
     for method in args.methods:
-        found = [cluster(method, features, k, seed, "auto") for seed in range(args.seeds)]
+        given = prepare(method, features)
+        found = [cluster(method, given, k, seed, "auto") for seed in range(args.seeds)]
         scores = [score(labels, clusters) for clusters in found]
         acc, nmi = (np.array([s[name] for s in scores]) for name in ("acc", "nmi"))
         spread = (f"{x.mean():.3f} ± {x.std(ddof=1):.3f}" for x in (acc, nmi))

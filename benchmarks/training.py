@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import Network, mean_view
 from mfavbs.pairs import disjoint_pairs
-from mfavbs.training import step_losses, train
+from mfavbs.training import accelerator_on, step_losses, train
 
 EDGE = 1024
 
@@ -58,7 +58,7 @@ def main() -> None:
         pairs = disjoint_pairs(rows, neighbours, 5, torch.Generator())
         instance, cluster, balance = step_losses(network, tokens, pairs)
         (0 * instance + (cluster + balance).mean()).backward()
-    steps = args.images // args.batch_size
+    steps = -(-args.images // args.batch_size)
     rates, peaks = [], []
     for _ in range(args.runs):
         peaks.append(matrix_rate("cpu"))
@@ -70,6 +70,7 @@ def main() -> None:
             epochs=1,
             batch_size=args.batch_size,
             instance_weight=0.0,
+            accelerator=accelerator_on("cpu"),
         )
         rates.append(counter.get_total_flops() * steps / (time.perf_counter() - start))
     ratios = sorted(rate / peak for rate, peak in zip(rates, peaks))

@@ -429,3 +429,40 @@ def test_other_tokens_than_fitted_are_refused():
 def test_a_width_that_the_heads_do_not_divide_names_both():
     with pytest.raises(SourceError, match="dim=16 should be a multiple of n_attention_heads=3"):
         small(n_attention_heads=3).fit(FEATURES)
+
+
+def test_a_sample_of_a_large_set_is_kept_and_predict_still_gives_the_labels(monkeypatch, tmp_path):
+    monkeypatch.setattr(network_module, "_BANK_ROWS", 20)
+    features, _ = blobs(60, n_views=3)
+    model = MFAVBsClustering(3, dim=16, epochs=2, device="cpu", random_state=0).fit(features)
+    assert len(model.network_.bank) == 20
+    np.testing.assert_array_equal(model.predict(features), model.labels_)
+    np.testing.assert_allclose(model.predict_proba(features), model.probabilities_, atol=1e-6)
+    model.save(tmp_path)
+    np.testing.assert_array_equal(MFAVBsClustering.load(tmp_path).predict(features), model.labels_)
+
+
+def test_probabilities_keep_no_other_heads_in_memory():
+    model = MFAVBsClustering(3, dim=16, epochs=1, device="cpu", random_state=0)
+    p = model.fit(blobs(60)[0]).probabilities_
+    assert torch.from_numpy(p).untyped_storage().nbytes() == p.nbytes
+
+
+def test_without_neighbours_an_image_meets_its_own_views():
+    features, _ = blobs(60, n_views=4)
+    model = MFAVBsClustering(3, n_neighbors=0, dim=16, epochs=4, device="cpu", random_state=0)
+    model.fit(features)
+    assert len(model.network_.bank) == 0
+    assert len(set(model.labels_)) == 3
+    np.testing.assert_array_equal(model.predict(features), model.labels_)
+
+
+def test_instance_weight_is_of_the_loss(tmp_path):
+    features, _ = blobs(60)
+    fit = partial(MFAVBsClustering, 3, dim=16, epochs=2, device="cpu", random_state=0)
+    without, half = (fit(instance_weight=w).fit(features).loss_history_[-1] for w in (0.0, 0.5))
+    assert without["total"] == pytest.approx(without["cluster"] + without["balance"])
+    assert half["total"] == pytest.approx(
+        0.5 * half["instance"] + half["cluster"] + half["balance"]
+    )
+    assert half["instance"] < without["instance"]

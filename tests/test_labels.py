@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from feature_blobs import blobs, small_network
 
 from mfavbs import labels
@@ -81,6 +82,24 @@ def test_consulting_a_single_kept_image():
     p, r = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.eye(2)
     found = consult(p, r, p[:, :1], r[:1])
     torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]))
+
+
+def test_a_cluster_of_two_is_not_outvoted():
+    cluster = torch.arange(16) // 2
+    p = torch.eye(8)[cluster][None] * 0.93 + 0.07 / 8
+    representations = F.normalize(torch.eye(8)[cluster] + 0.5, dim=-1)
+    found = consult(p, representations, p, representations)
+    assert found[0].argmax(-1).tolist() == cluster.tolist()
+
+
+def test_an_image_unlike_all_others_spoils_no_one():
+    network, tokens = small_network(blobs(40)[0])
+    tokens[7] = 1e6
+    network.keep_partners(tokens, torch.Generator().manual_seed(0))
+    assert network.bank.isfinite().all()
+    p, r = assign(network, tokens)
+    assert p.isfinite().all()
+    assert r.isfinite().all()
 
 
 def test_disagreement_ranks_the_heads():

@@ -113,3 +113,10 @@ def test_a_seeded_sample_is_fitted_where_there_are_many(monkeypatch):
     once, again, other = (fit_projection(features, 4, seeded(s))[1] for s in (0, 0, 1))
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
+
+
+def test_fewer_images_than_channels_leave_the_rest_empty_for_new_images_too():
+    features, _ = blobs(10, n_views=1, n_features=40)
+    _, components = fit_projection(features, 16, seeded())
+    assert components[:, :9].norm(dim=0).min() > 0  # ten centred points span nine directions
+    assert not components[:, 9:].any()

@@ -28,7 +28,7 @@ from mfavbs.labels import assign, consult, decide, disagreement
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import Network, mean_view
 from mfavbs.saving import load_model, save_model
-from mfavbs.training import Objective, accelerator_on, default_epochs, train
+from mfavbs.training import Objective, accelerator_on, default_epochs, restore_projection, train
 
 _GATE = 0.05  # on Imagenette, seed 0: ACC 0.946 with 0.01, 0.948 with 0.05 and with 0.1
 _CLUSTER_HEADS = 8
@@ -55,7 +55,7 @@ class MFAVBsClustering(
     n_attention_heads
         Of both ViTs; divides ``dim``.
     dim
-        Width of the network's tokens: principal components kept of the features.
+        Width of the network's tokens: directions kept of the features.
     gate
         Start of the residual branches' learned scale; ``None`` leaves it out; ``"auto"`` is 0.05
         for the disjoint objective and ``None`` for the paper's.
@@ -68,7 +68,8 @@ class MFAVBsClustering(
         ``"auto"`` is 8 for the disjoint objective and 1 for the paper's.
     n_neighbors
         Neighbours of an image taken for positives and partners; in small sets no more than half
-        of what a cluster holds on average. 0 takes the image's own views for both.
+        of what a cluster holds on average. 0 takes the image's own views for both. For the answer
+        an image meets 10 partners and asks 6 others whatever this is, unless it is 0.
     epochs
         Passes over the images; ``None`` is as many as make 300 steps, and 4 at least.
     batch_size
@@ -213,6 +214,7 @@ class MFAVBsClustering(
         generator = torch.Generator().manual_seed(seed)
         self.network_ = self._build(n_features, n_tokens, seed)
         self.network_.fit_projection(features, generator)
+        restore_projection(self.network_, checkpoint)
         tokens = self.network_.project(features)  # (n, v, t, width)
         embeddings = mean_view(tokens)  # (n, width)
         # Half of what a cluster holds on average: in small sets more would be of other clusters.
@@ -244,16 +246,19 @@ class MFAVBsClustering(
         if self.objective == "paper" or not self.n_neighbors:  # nothing is asked of neighbours
             probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
             self.head_ = int(disagreement(probabilities, neighbours).argmin())
-            return probabilities[self.head_]
-        rows = self.network_.keep_partners(tokens, generator)
-        probabilities, representations = assign(self.network_, tokens)  # (h, n, k), (n, d)
+            return probabilities[self.head_].clone()  # a view would keep every head's in memory
+        rows = self.network_.keep_partners(tokens, generator)  # (m,), of a large set a sample
+        kept = tokens if len(rows) == len(tokens) else tokens[rows]
+        probabilities, representations = assign(self.network_, kept)  # (h, m, k), (m, d)
         # As the model keeps them, so that `predict` gives the same.
-        answers, bank = probabilities[:, rows].half(), representations[rows].half()
+        answers, bank = probabilities.half(), representations.half()
         probabilities = consult(probabilities, representations, answers, bank)
-        neighbours = nearest_neighbours(representations, neighbours.shape[1])
-        self.head_ = int(disagreement(probabilities, neighbours).argmin())
+        near = nearest_neighbours(representations, min(neighbours.shape[1], len(rows) - 1))
+        self.head_ = int(disagreement(probabilities, near).argmin())
         self.network_.keep_answers(answers[self.head_], bank)
-        return probabilities[self.head_]
+        if kept is tokens:
+            return probabilities[self.head_].clone()
+        return self._probabilities(tokens)
 
     def predict(self, X) -> np.ndarray:
         """Cluster (n,) of every image in ``X``; for the rows of ``fit`` these are ``labels_``."""
@@ -261,11 +266,11 @@ class MFAVBsClustering(
 
     def predict_proba(self, X) -> np.ndarray:
         """Probability (n, k) of every cluster for every image in ``X``."""
-        return self._assign(self._project(X))[0]
+        return self._probabilities(self._project(X)).numpy()
 
     def transform(self, X) -> np.ndarray:
         """Representation (n, dim) of every image in ``X``, of unit length."""
-        return self._assign(self._project(X))[1]
+        return assign(self.network_, self._project(X), slice(0, 0))[1].numpy()
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``; nothing is pickled."""
@@ -309,15 +314,14 @@ class MFAVBsClustering(
                 gate=self._choose("gate", _GATE, None),
             )
 
-    def _assign(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        own = slice(self.head_, self.head_ + 1)
-        network = self.network_
-        probabilities, representations = assign(network, tokens, own)
+    def _probabilities(self, tokens: Tensor) -> Tensor:
+        network, own = self.network_, slice(self.head_, self.head_ + 1)
+        probabilities, representations = assign(network, tokens, own)  # (1, n, k), (n, d)
         if len(network.bank):
             answers = network.bank_probabilities.cpu()[None]
             bank = network.bank_representations.cpu()
             probabilities = consult(probabilities, representations, answers, bank)
-        return probabilities[0].numpy(), representations.numpy()
+        return probabilities[0]
 
     def _project(self, X) -> Tensor:
         check_is_fitted(self)

@@ -27,7 +27,8 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
 
     The mean of an image's views is fused with each of the 10 nearest of the images kept in the
     network's bank, and what comes of it is averaged; a training image is its own nearest there.
-    Without a bank (the paper's objective) every view is fused with the next of the same image.
+    Without a bank (the paper's objective, or no neighbours) every view is fused with the next of
+    the same image.
 
     Parameters
     ----------
@@ -44,9 +45,10 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
         (h, n, k) probabilities that sum to 1 over k, and (n, d) representations of unit length.
     """
     device = network.mean.device
+    bank = F.normalize(network.bank[:, 0].float(), dim=-1)  # (m, d)
     probabilities, representations = [], []
     for part in tokens.split(_CHUNK):
-        view, partner = _pairs(network, part.to(device))  # (b, p, t, d) each
+        view, partner = _pairs(network, bank, part.to(device))  # (b, p, t, d) each
         a, _ = network.mfavbs(view.flatten(0, 1), partner.flatten(0, 1))
         pooled = a[:, 0]  # (b p, d)
         p = network.cluster_heads(pooled, heads).float().softmax(-1)  # (h, b p, k)
@@ -56,14 +58,16 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
     return torch.cat(probabilities, dim=1), torch.cat(representations)
 
 
-def _pairs(network: Network, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def _pairs(network: Network, bank: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """What is fused for every image: (b, p, t, d) and (b, p, t, d)."""
-    if not len(network.bank):
+    if not len(bank):
         return tokens, tokens.roll(-1, dims=1)
-    bank = network.bank.float()
-    found = nearest(F.normalize(bank[:, 0], dim=-1), mean_view(tokens), min(_PARTNERS, len(bank)))
-    partner = bank[found]  # (b, p, t, d)
-    return tokens.mean(1, keepdim=True).expand_as(partner), partner
+    mean = tokens.mean(1, keepdim=True)  # (b, 1, t, d)
+    if not any(block.axis for block in network.mfavbs.blocks):  # it would see no partner
+        return mean, mean
+    found = nearest(bank, mean_view(tokens), min(_PARTNERS, len(bank)))
+    partner = network.bank[found].float()  # (b, p, t, d)
+    return mean.expand_as(partner), partner
 
 
 @torch.inference_mode()
@@ -73,7 +77,7 @@ def consult(
     """Average every image's probabilities with those of its nearest in the learned space.
 
     There 94 to 98 % of an image's nearest are of its class on Imagenette and the digits, and
-    errors that the neighbours do not share average out.
+    errors that the neighbours do not share average out. An image that is kept is its own nearest.
 
     Parameters
     ----------
@@ -87,7 +91,8 @@ def consult(
     Tensor
         (h, n, k).
     """
-    voters = min(_VOTERS, len(bank))
+    # No more than half of what a cluster holds on average: they would outvote a small one.
+    voters = max(1, min(_VOTERS, len(bank) // (2 * answers.shape[-1])))
     bank, answers = bank.float(), answers.float()
     averaged = []
     for p, r in zip(probabilities.split(_CHUNK, 1), representations.split(_CHUNK), strict=True):

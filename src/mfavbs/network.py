@@ -137,7 +137,9 @@ class Network(nn.Module):
         """Keep images of ``tokens`` (n, v, t, d) as partners for others; the rows kept."""
         rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
         self.make_room(len(rows))
-        self.bank.copy_(tokens[rows].mean(1))
+        # An image unlike all others may lie beyond the range of float16.
+        most = torch.finfo(torch.float16).max
+        self.bank.copy_(tokens[rows].mean(1).clamp(-most, most))
         return rows
 
     @torch.no_grad()

@@ -79,8 +79,10 @@ def _discriminant(within: Tensor, between: Tensor, dim: int) -> Tensor:
     """(f, d) from the scatter of views within images and of images, both (f, f)."""
     f = len(within)
     noise = within.trace() / f
-    if noise <= 1e-6 * between.trace() / f:  # one view, or views all alike
-        return torch.linalg.eigh(between).eigenvectors.flip(1)[:, :dim]
+    if noise <= 1e-6 * between.trace().clamp_min(0) / f:  # one view, or views all alike
+        variance, axes = torch.linalg.eigh(between)
+        variance, axes = variance.flip(0)[:dim], axes.flip(1)[:, :dim]
+        return axes * (variance > 1e-6 * variance[0])  # the rest is round-off
     spread, axes = torch.linalg.eigh(within + noise * torch.eye(f))
     whiten = axes * spread.rsqrt()  # (f, f)
     signal, axes = torch.linalg.eigh(whiten.T @ between @ whiten)

@@ -17,7 +17,7 @@ from mfavbs.encoders import pick_device
 from mfavbs.errors import RunError
 from mfavbs.store import write_json
 
-MODEL_SCHEMA = 1
+MODEL_SCHEMA = 2
 # What reading a model that was cut off or edited ends in.
 _DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
 _Model = TypeVar("_Model")
@@ -53,6 +53,11 @@ def load_model(cls: type[_Model], folder: str | Path, device: str) -> _Model:
             raise RunError(
                 f"The model {folder} has schema {schema}, this version of mfavbs reads up to "
                 f"{MODEL_SCHEMA}. Upgrade mfavbs."
+            )
+        if schema < MODEL_SCHEMA:
+            raise RunError(
+                f"The model {folder} has schema {schema}, of an earlier version; this one "
+                f"reads {MODEL_SCHEMA}. Cluster again: the run's features are found again."
             )
         model: Any = cls(**config["parameters"])
         model.network_ = model._build(config["n_features"], config["n_tokens"], 0)

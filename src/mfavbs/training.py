@@ -208,6 +208,22 @@ def _save(path: Path | None, about: dict, network, optimizer, schedule, history:
         ) from error
 
 
+def restore_projection(network: Network, checkpoint: Path | None) -> None:
+    """Take the components of an interrupted run of the same features, if there is one.
+
+    Fitted again they may differ by more than round-off, on another number of threads say, and the
+    weights go with those that they were trained on. What else is wrong, :func:`train` tells.
+    """
+    if checkpoint is None or not checkpoint.exists():
+        return
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)["network"]
+        if torch.allclose(saved["mean"], network.mean, atol=1e-4):
+            network.components.copy_(saved["components"])
+    except Exception:
+        return
+
+
 def _resume(path: Path | None, about: dict, network, optimizer, schedule) -> list:
     if path is None or not path.exists():
         return []

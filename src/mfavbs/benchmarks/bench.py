@@ -32,7 +32,10 @@ from mfavbs.sources import open_source
 from mfavbs.store import read_json, write_json
 
 RESULTS = "results"
-_MADE_BY = ("encoder", "weights_hash", "image_size", "grid", "n_views", "seed")
+_MADE_BY = (
+    *("encoder", "weights_hash", "image_size", "grid"),
+    *("n_views", "seed", "augmentation", "views_version"),
+)
 
 
 def bench(

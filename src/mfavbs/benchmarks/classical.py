@@ -21,6 +21,7 @@ from torch import Tensor
 from mfavbs.errors import MfavbsError
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import mean_view
+from mfavbs.projection import fit_projection
 
 _STARTS = 10
 _NEIGHBOURS = 10  # of the spectral peer's graph, as in scikit-learn's
@@ -56,6 +57,21 @@ def mean_embedding(features: np.ndarray) -> np.ndarray:
 def kmeans(features: np.ndarray, k: int, seed: int) -> np.ndarray:
     """k-means, best of 10 starts."""
     return _kmeans(mean_embedding(features), k, seed)
+
+
+def kmeans_projected(features: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """k-means on what our cluster heads start from: what the projection alone is worth."""
+    return _kmeans(_projected(features, seed), k, seed)
+
+
+def umap_projected(features: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """UMAP + k-means on the same projection."""
+    return _umap_kmeans(_projected(features, seed), k, seed)
+
+
+def _projected(features: np.ndarray, seed: int) -> np.ndarray:
+    mean, components = fit_projection(features, 128, torch.Generator().manual_seed(seed))
+    return mean_view(((pooled_views(features) - mean[0]) @ components)[:, :, None]).numpy()
 
 
 def gaussian_mixture(features: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -100,19 +116,23 @@ def umap_kmeans(features: np.ndarray, k: int, seed: int) -> np.ndarray:
     MfavbsError
         umap-learn is not installed.
     """
+    return _umap_kmeans(mean_embedding(features), k, seed)
+
+
+def _umap_kmeans(embeddings: np.ndarray, k: int, seed: int) -> np.ndarray:
     try:
         from umap import UMAP
     except ImportError as error:
         raise _missing("umap-learn") from error
     model = UMAP(
-        n_neighbors=min(30, len(features) - 1),
+        n_neighbors=min(30, len(embeddings) - 1),
         n_components=10,
         min_dist=0.0,
         metric="cosine",
         random_state=seed,
         n_jobs=1,  # what a fixed seed comes to in any case
     )
-    return _kmeans(model.fit_transform(mean_embedding(features)), k, seed)
+    return _kmeans(model.fit_transform(embeddings), k, seed)
 
 
 def evoc(features: np.ndarray, k: int, seed: int) -> np.ndarray:

@@ -36,7 +36,9 @@ def bench(
     source: LabelledArgument,
     out: Annotated[Path | None, typer.Option(help="Default: bench-NAME in this folder.")] = None,
     methods: MethodsOption = None,
-    peers: Annotated[bool, typer.Option("--peers", help="Add the methods of others.")] = False,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="The methods of others, beside mfavbs.")
+    ] = False,
     ablations: Annotated[
         bool, typer.Option("--ablations", help="Add mfavbs with one thing changed at a time.")
     ] = False,
@@ -62,6 +64,8 @@ def bench(
     from mfavbs.benchmarks.table import print_table
 
     names = [name.strip() for word in methods or [] for name in word.split(",") if name.strip()]
+    if peers and not names:
+        names = ["mfavbs"]
     names += [*PEERS] * peers + [*OURS] * ablations
     summary = run(
         source,

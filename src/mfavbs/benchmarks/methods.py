@@ -19,6 +19,8 @@ from mfavbs.errors import MfavbsError, SourceError
 # Functions (features, k, seed) -> labels, each in a file of this folder.
 PEERS: dict[str, str] = {
     "kmeans": "classical.kmeans",
+    "kmeans-projected": "classical.kmeans_projected",
+    "umap-projected": "classical.umap_projected",
     "gmm": "classical.gaussian_mixture",
     "spectral": "classical.spectral",
     "umap": "classical.umap_kmeans",
@@ -28,8 +30,9 @@ PEERS: dict[str, str] = {
     "temi": "temi.temi",
     "turtle": "turtle.turtle",
 }
-# Parameters of MFAVBsClustering, each set differing from the defaults in one thing; "tokens" is
-# how many of each view's it is given.
+# Parameters of MFAVBsClustering, each set naming one thing, also where that is the default;
+# "tokens" is how many of each view's it is given. The paper's objective brings its own start,
+# gate, number of heads and instance loss.
 OURS: dict[str, dict[str, Any]] = {
     "mfavbs": {},
     "paper": {"objective": "paper"},
@@ -50,7 +53,11 @@ OURS: dict[str, dict[str, Any]] = {
     "tokens-5": {"tokens": 5},
     "tokens-17": {"tokens": 17},
 }
-_PACKAGES = {"umap": "umap", "evoc": "evoc"}  # what a peer imports only when it is called
+_PACKAGES = {
+    "umap": "umap",
+    "umap-projected": "umap",
+    "evoc": "evoc",
+}  # what a peer imports only when it is called
 _CHUNK = 4096  # images whose tokens are averaged at once: bounds the float32 copy
 
 

@@ -4,6 +4,7 @@ In: for each method, the results of its seeds. Out: one row for each method, in 
 """
 
 import csv
+import html
 import io
 import statistics
 from pathlib import Path
@@ -64,22 +65,25 @@ def markdown(summary: dict[str, Any]) -> str:
     header, *rows = _cells(summary)
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
-    return "\n".join([*lines, "", *_notes(summary)]) + "\n"
+    notes = [html.escape(line, quote=False) for line in _notes(summary)]
+    return "\n".join([*lines, "", *notes]) + "\n"
 
 
 def _notes(summary: dict[str, Any]) -> list[str]:
     """What the table is of, where it was measured, and what is not in it."""
     n, v, t, d = summary["shape"]
     unread = f" ({summary['n_failures']:,} more could not be read)" if summary["n_failures"] else ""
-    return [
+    lines = [
         f"{summary['source']}: {n:,} images{unread}, {summary['n_labels']} labels, "
         f"k = {summary['n_clusters']}; features of {summary['features']['encoder']}, "
         f"views: {v}, tokens: {t}, width: {d}.",
         f"Mean ± standard deviation over the seeds {', '.join(map(str, summary['seeds']))}; "
-        "s: seconds of clustering alone; MiB: peak memory of its whole process.",
+        "s: seconds of clustering alone, the peers' on the CPU; MiB: peak memory of its whole process.",
         *(f"Measured on {machine}." for machine in summary["machines"]),
         *(f"{r['method']} failed: {r['error']}" for r in summary["rows"] if r["error"]),
     ]
+    # In one line each, with nothing that a name could do to a terminal.
+    return ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines]
 
 
 def _cells(summary: dict[str, Any]) -> list[list[str]]:

@@ -55,7 +55,7 @@ def run_trial(store: Path, method: str, k: int, seed: int, device: str, log: Pat
         there.close()
         answer = here.recv()
         process.join(_GOODBYE)  # what it imported may have something to clean up
-    except EOFError:
+    except (EOFError, OSError):
         process.join()
         died = f"its process died with exit code {process.exitcode}"
         if process.exitcode == -9:
@@ -94,7 +94,8 @@ def _child(
 
         traceback.print_exc()
         kind = "" if isinstance(error, MfavbsError) else f"{type(error).__name__}: "
-        answer = f"{kind}{error}".strip().splitlines()[0]
+        answer = f"{kind}{error}".strip()
+        answer = next(iter(answer.splitlines()), type(error).__name__)
     there.send(answer)
 
 
