@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mfavbs import MFAVBsClustering, training
+from mfavbs import MFAVBsClustering, estimator, training
 from mfavbs.checking import check_features
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.saving import MODEL_SCHEMA
@@ -432,10 +432,10 @@ def test_a_width_that_the_heads_do_not_divide_names_both():
 
 
 def test_a_sample_of_a_large_set_is_kept_and_predict_still_gives_the_labels(monkeypatch, tmp_path):
-    monkeypatch.setattr(network_module, "_BANK_ROWS", 20)
+    monkeypatch.setattr(estimator, "_BANK_ROWS", 20)
     features, _ = blobs(60, n_views=3)
     model = MFAVBsClustering(3, dim=16, epochs=2, device="cpu", random_state=0).fit(features)
-    assert len(model.network_.bank) == 20
+    assert len(model.network_.bank_probabilities) == 20
     np.testing.assert_array_equal(model.predict(features), model.labels_)
     np.testing.assert_allclose(model.predict_proba(features), model.probabilities_, atol=1e-6)
     model.save(tmp_path)
@@ -452,15 +452,18 @@ def test_without_neighbours_an_image_meets_its_own_views():
     features, _ = blobs(60, n_views=4)
     model = MFAVBsClustering(3, n_neighbors=0, dim=16, epochs=4, device="cpu", random_state=0)
     model.fit(features)
-    assert len(model.network_.bank) == 0
+    assert len(model.network_.bank_probabilities) == 0
     assert len(set(model.labels_)) == 3
     np.testing.assert_array_equal(model.predict(features), model.labels_)
 
 
-def test_instance_weight_is_of_the_loss(tmp_path):
+def test_instance_weight_is_of_the_loss():
     features, _ = blobs(60)
-    fit = partial(MFAVBsClustering, 3, dim=16, epochs=2, device="cpu", random_state=0)
-    without, half = (fit(instance_weight=w).fit(features).loss_history_[-1] for w in (0.0, 0.5))
+    fitted = (
+        MFAVBsClustering(3, instance_weight=w, dim=16, epochs=2, device="cpu", random_state=0)
+        for w in (0.0, 0.5)
+    )
+    without, half = (model.fit(features).loss_history_[-1] for model in fitted)
     assert without["total"] == pytest.approx(without["cluster"] + without["balance"])
     assert half["total"] == pytest.approx(
         0.5 * half["instance"] + half["cluster"] + half["balance"]

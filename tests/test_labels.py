@@ -12,12 +12,9 @@ from mfavbs import labels
 from mfavbs.labels import assign, consult, decide, disagreement
 
 
-@pytest.fixture(params=["with a bank", "without"])
-def network_and_tokens(request):
-    network, tokens = small_network(blobs(40, n_views=3, n_tokens=2)[0])
-    if request.param == "with a bank":
-        network.keep_partners(tokens, torch.Generator().manual_seed(0))
-    return network, tokens
+@pytest.fixture
+def network_and_tokens():
+    return small_network(blobs(40, n_views=3, n_tokens=2)[0])
 
 
 def test_probabilities_of_every_head_and_unit_representations(network_and_tokens):
@@ -53,12 +50,6 @@ def test_any_number_of_views(network_and_tokens, n_views):
     assert p.isfinite().all()
 
 
-def test_a_bank_smaller_than_the_number_of_partners():
-    network, tokens = small_network(blobs(6)[0])
-    network.keep_partners(tokens[:2], torch.Generator().manual_seed(0))
-    assert assign(network, tokens)[0].isfinite().all()
-
-
 def test_nothing_is_left_behind(network_and_tokens):
     network, tokens = network_and_tokens
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -90,16 +81,6 @@ def test_a_cluster_of_two_is_not_outvoted():
     representations = F.normalize(torch.eye(8)[cluster] + 0.5, dim=-1)
     found = consult(p, representations, p, representations)
     assert found[0].argmax(-1).tolist() == cluster.tolist()
-
-
-def test_an_image_unlike_all_others_spoils_no_one():
-    network, tokens = small_network(blobs(40)[0])
-    tokens[7] = 1e6
-    network.keep_partners(tokens, torch.Generator().manual_seed(0))
-    assert network.bank.isfinite().all()
-    p, r = assign(network, tokens)
-    assert p.isfinite().all()
-    assert r.isfinite().all()
 
 
 def test_disagreement_ranks_the_heads():

@@ -1,4 +1,4 @@
-"""In: features. Out: their projection keeps what tells images apart; the bank keeps partners."""
+"""In: features. Out: what the losses contrast, and what new images are answered with."""
 
 import numpy as np
 import pytest
@@ -76,34 +76,15 @@ def test_mean_view_is_the_mean_direction_of_the_pooled_tokens():
     torch.testing.assert_close(mean_view(tokens), x)
 
 
-def test_the_bank_keeps_every_image_or_a_seeded_sample(monkeypatch):
-    network, tokens = small_network(blobs(30)[0])
-
-    def keep(seed=0):
-        rows = network.keep_partners(tokens, torch.Generator().manual_seed(seed))
-        torch.testing.assert_close(network.bank, tokens[rows].mean(1).half())
-        assert len(rows) == len(network.bank_representations) == len(network.bank_probabilities)
-        return network.bank.clone()
-
-    whole = keep()
-    assert len(whole) == 30
-    monkeypatch.setattr(network_module, "_BANK_ROWS", 10)
-    assert len(keep()) == 10
-    assert torch.equal(keep(), keep())
-    assert not torch.equal(keep(0), keep(1))
-    assert (keep().flatten(1)[:, None] == whole.flatten(1)).all(-1).any(1).all()
-
-
 def test_a_network_with_its_bank_is_all_in_its_state():
     features, _ = blobs(30)
     network, tokens = small_network(features)
-    network.keep_partners(tokens, torch.Generator().manual_seed(0))
-    network.keep_answers(torch.rand(30, 3), torch.rand(30, 8))
+    network.keep(torch.rand(30, 3), torch.rand(30, 8))
     other = Network(12, 1, 3, n_cluster_heads=2, dim=8, n_heads=2, gate=0.05)
     other.make_room(30)
     other.load_state_dict(network.state_dict())
     assert torch.equal(other.project(features), tokens)
-    for name in ("bank", "bank_probabilities", "bank_representations"):
+    for name in ("bank_probabilities", "bank_representations"):
         assert getattr(network, name).any()
         assert torch.equal(getattr(other, name), getattr(network, name))
     pair = tokens[:, 0], tokens[:, 1]
@@ -113,5 +94,5 @@ def test_a_network_with_its_bank_is_all_in_its_state():
 def test_the_projection_is_not_trained():
     network, tokens = small_network(blobs(30)[0])
     trained = {name for name, _ in network.named_parameters()}
-    assert trained.isdisjoint({"mean", "components", "bank"})
+    assert trained.isdisjoint({"mean", "components", "bank_representations"})
     assert not tokens.requires_grad

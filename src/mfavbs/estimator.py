@@ -32,6 +32,7 @@ from mfavbs.training import Objective, accelerator_on, default_epochs, restore_p
 
 _GATE = 0.05  # on Imagenette, seed 0: ACC 0.946 with 0.01, 0.948 with 0.05 and with 0.1
 _CLUSTER_HEADS = 8
+_BANK_ROWS = 100_000  # images kept to answer others with: bounds the size of the model
 
 
 class MFAVBsClustering(
@@ -44,8 +45,8 @@ class MFAVBsClustering(
     n_clusters
         k >= 2.
     objective
-        ``"disjoint"`` fuses every view with a neighbour's and contrasts pairs that share no view;
-        ``"paper"`` fuses two views of an image and contrasts the halves (arXiv 2511.08883).
+        Both fuse two views of an image. ``"disjoint"`` contrasts them with two views of a
+        neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
     fusion
         ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.blocks.MFAVBs`.
     n_blocks
@@ -67,9 +68,8 @@ class MFAVBsClustering(
         Heads trained side by side, of which the one answers that neighbours agree on most;
         ``"auto"`` is 8 for the disjoint objective and 1 for the paper's.
     n_neighbors
-        Neighbours of an image taken for positives and partners; in small sets no more than half
-        of what a cluster holds on average. 0 takes the image's own views for both. For the answer
-        an image meets 10 partners and asks 6 others whatever this is, unless it is 0.
+        Neighbours of an image taken for positives; in small sets no more than half of what a
+        cluster holds on average. 0 takes the image's own views, and asks no neighbour at the end.
     epochs
         Passes over the images; ``None`` is as many as make 300 steps, and 4 at least.
     batch_size
@@ -219,7 +219,7 @@ class MFAVBsClustering(
         embeddings = mean_view(tokens)  # (n, width)
         # Half of what a cluster holds on average: in small sets more would be of other clusters.
         m = min(self.n_neighbors, n - 1, max(3, n // (2 * self.n_clusters)))
-        # Without neighbours an image is its own: its views are its only positives and partners.
+        # Without neighbours an image is its own: its views are its only positives.
         neighbours = nearest_neighbours(embeddings, m) if m else torch.arange(n)[:, None]
         if self._choose("init", "k-means++", "random") == "k-means++":
             self.network_.start_heads(embeddings, neighbours, seed)
@@ -247,7 +247,7 @@ class MFAVBsClustering(
             probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
             self.head_ = int(disagreement(probabilities, neighbours).argmin())
             return probabilities[self.head_].clone()  # a view would keep every head's in memory
-        rows = self.network_.keep_partners(tokens, generator)  # (m,), of a large set a sample
+        rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
         kept = tokens if len(rows) == len(tokens) else tokens[rows]
         probabilities, representations = assign(self.network_, kept)  # (h, m, k), (m, d)
         # As the model keeps them, so that `predict` gives the same.
@@ -255,7 +255,7 @@ class MFAVBsClustering(
         probabilities = consult(probabilities, representations, answers, bank)
         near = nearest_neighbours(representations, min(neighbours.shape[1], len(rows) - 1))
         self.head_ = int(disagreement(probabilities, near).argmin())
-        self.network_.keep_answers(answers[self.head_], bank)
+        self.network_.keep(answers[self.head_], bank)
         if kept is tokens:
             return probabilities[self.head_].clone()
         return self._probabilities(tokens)
@@ -317,7 +317,7 @@ class MFAVBsClustering(
     def _probabilities(self, tokens: Tensor) -> Tensor:
         network, own = self.network_, slice(self.head_, self.head_ + 1)
         probabilities, representations = assign(network, tokens, own)  # (1, n, k), (n, d)
-        if len(network.bank):
+        if len(network.bank_probabilities):
             answers = network.bank_probabilities.cpu()[None]
             bank = network.bank_representations.cpu()
             probabilities = consult(probabilities, representations, answers, bank)

@@ -14,21 +14,17 @@ from torch import Tensor
 
 from mfavbs.losses import balance_loss
 from mfavbs.neighbours import nearest
-from mfavbs.network import Network, mean_view
+from mfavbs.network import Network
 
-_CHUNK = 1024  # images at once; times their partners
-_PARTNERS = 10  # nearest kept images that an image is fused with, one after the other
+_CHUNK = 1024  # images at once; times their views
 _VOTERS = 6  # nearest kept images whose answers are averaged with an image's own
 
 
 @torch.inference_mode()
 def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tuple[Tensor, Tensor]:
-    """Probabilities of the heads and a representation of each image, fused with its neighbours.
+    """Probabilities of the heads and a representation, averaged over the views of each image.
 
-    The mean of an image's views is fused with each of the 10 nearest of the images kept in the
-    network's bank, and what comes of it is averaged; a training image is its own nearest there.
-    Without a bank (the paper's objective, or no neighbours) every view is fused with the next of
-    the same image.
+    Every view is fused with the next of the same image.
 
     Parameters
     ----------
@@ -45,29 +41,16 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
         (h, n, k) probabilities that sum to 1 over k, and (n, d) representations of unit length.
     """
     device = network.mean.device
-    bank = F.normalize(network.bank[:, 0].float(), dim=-1)  # (m, d)
     probabilities, representations = [], []
     for part in tokens.split(_CHUNK):
-        view, partner = _pairs(network, bank, part.to(device))  # (b, p, t, d) each
-        a, _ = network.mfavbs(view.flatten(0, 1), partner.flatten(0, 1))
-        pooled = a[:, 0]  # (b p, d)
-        p = network.cluster_heads(pooled, heads).float().softmax(-1)  # (h, b p, k)
-        probabilities.append(p.unflatten(1, view.shape[:2]).mean(2).cpu())
-        r = F.normalize(pooled.float(), dim=-1).unflatten(0, view.shape[:2]).mean(1)
+        part = part.to(device)  # (b, v, t, d)
+        a, _ = network.mfavbs(part.flatten(0, 1), part.roll(-1, dims=1).flatten(0, 1))
+        pooled = a[:, 0]  # (b v, d)
+        p = network.cluster_heads(pooled, heads).float().softmax(-1)  # (h, b v, k)
+        probabilities.append(p.unflatten(1, part.shape[:2]).mean(2).cpu())
+        r = F.normalize(pooled.float(), dim=-1).unflatten(0, part.shape[:2]).mean(1)
         representations.append(F.normalize(r, dim=-1).cpu())
     return torch.cat(probabilities, dim=1), torch.cat(representations)
-
-
-def _pairs(network: Network, bank: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """What is fused for every image: (b, p, t, d) and (b, p, t, d)."""
-    if not len(bank):
-        return tokens, tokens.roll(-1, dims=1)
-    mean = tokens.mean(1, keepdim=True)  # (b, 1, t, d)
-    if not any(block.axis for block in network.mfavbs.blocks):  # it would see no partner
-        return mean, mean
-    found = nearest(bank, mean_view(tokens), min(_PARTNERS, len(bank)))
-    partner = network.bank[found].float()  # (b, p, t, d)
-    return mean.expand_as(partner), partner
 
 
 @torch.inference_mode()

@@ -21,7 +21,6 @@ from mfavbs.projection import fit_projection, unit
 # CIFAR-10 instead of 0.45 to 0.46.
 _SMOOTHINGS = 3
 _KMEANS_ROWS = 100_000  # images that k-means is fitted on
-_BANK_ROWS = 100_000  # images kept as partners for prediction: bounds the size of the model
 _CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-mapped store
 
 
@@ -49,10 +48,9 @@ class Network(nn.Module):
 
     mean: Tensor  # (t, f)
     components: Tensor  # (f, d)
-    # Of the images kept (m of them), float16: to fuse others with, and to answer with.
-    bank: Tensor  # (m, t, d) mean views
-    bank_representations: Tensor  # (m, d)
-    bank_probabilities: Tensor  # (m, k)
+    # Of the training images kept, (m, d) and (m, k) float16: what others are answered with.
+    bank_representations: Tensor
+    bank_probabilities: Tensor
 
     def __init__(
         self,
@@ -66,12 +64,8 @@ class Network(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_tokens, n_features))
         self.register_buffer("components", torch.zeros(n_features, dim))
-        for name, shape in {
-            "bank": (n_tokens, dim),
-            "bank_representations": (dim,),
-            "bank_probabilities": (n_clusters,),
-        }.items():
-            self.register_buffer(name, torch.zeros(0, *shape, dtype=torch.float16))
+        for name, width in (("representations", dim), ("probabilities", n_clusters)):
+            self.register_buffer(f"bank_{name}", torch.zeros(0, width, dtype=torch.float16))
         self.n_cluster_heads = n_cluster_heads
         self.mfavbs = MFAVBs(dim, **mfavbs)
         self.instance_head = InstanceHead(dim)
@@ -133,26 +127,17 @@ class Network(nn.Module):
         return tokens
 
     @torch.no_grad()
-    def keep_partners(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
-        """Keep images of ``tokens`` (n, v, t, d) as partners for others; the rows kept."""
-        rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
-        self.make_room(len(rows))
-        # An image unlike all others may lie beyond the range of float16.
-        most = torch.finfo(torch.float16).max
-        self.bank.copy_(tokens[rows].mean(1).clamp(-most, most))
-        return rows
-
-    @torch.no_grad()
-    def keep_answers(self, probabilities: Tensor, representations: Tensor) -> None:
-        """Keep the probabilities (m, k) and representations (m, d) of the images kept."""
+    def keep(self, probabilities: Tensor, representations: Tensor) -> None:
+        """Keep the probabilities (m, k) and representations (m, d) of training images."""
+        self.make_room(len(probabilities))
         self.bank_probabilities.copy_(probabilities)
         self.bank_representations.copy_(representations)
 
-    def make_room(self, n_partners: int) -> None:
-        """Size the bank for ``n_partners`` images, before they are kept or loaded."""
-        for name in ("bank", "bank_representations", "bank_probabilities"):
+    def make_room(self, n_images: int) -> None:
+        """Size the bank for ``n_images``, before they are kept or loaded."""
+        for name in ("bank_representations", "bank_probabilities"):
             buffer = getattr(self, name)
-            setattr(self, name, buffer.new_zeros(n_partners, *buffer.shape[1:]))
+            setattr(self, name, buffer.new_zeros(n_images, buffer.shape[1]))
 
 
 def mean_view(tokens: Tensor) -> Tensor:

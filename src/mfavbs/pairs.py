@@ -1,8 +1,8 @@
 """Which views, of which images, meet in a batch.
 
 In: rows of images (b,), every image's neighbours (n, m), the number of views v.
-Out: for the disjoint objective two pairs for each row, for the paper's one; a pair is the rows and
-the views of its two members.
+Out: for the disjoint objective two pairs for each row, for the paper's one; a pair is two views of
+an image.
 
 **The disjoint rule.** After fusion both halves of a pair have seen both of its views. Contrasting
 the halves with each other is then solved by any code of the pair, and nothing is learned of what
@@ -17,12 +17,11 @@ from torch import Tensor
 
 
 class Pair(NamedTuple):
-    """The two members of each pair, by row of the image and number of the view; each (b,)."""
+    """Row of the image and numbers of the two views of each pair; each (b,)."""
 
     row: Tensor
-    view: Tensor
-    partner_row: Tensor
-    partner_view: Tensor
+    one: Tensor
+    other: Tensor
 
 
 def paper_pair(rows: Tensor, n_views: int, generator: torch.Generator) -> Pair:
@@ -35,31 +34,26 @@ def paper_pair(rows: Tensor, n_views: int, generator: torch.Generator) -> Pair:
     view = torch.randint(first, n_views, rows.shape, generator=generator)
     step = torch.randint(1, max(2, n_views - first), rows.shape, generator=generator)
     other = (view - first + step) % (n_views - first) + first
-    return Pair(rows, view, rows, other)
+    return Pair(rows, view, other)
 
 
 def disjoint_pairs(
     rows: Tensor, neighbours: Tensor, n_views: int, generator: torch.Generator
 ) -> tuple[Pair, Pair]:
-    """Two pairs from the neighbourhood of each row, with no view in common.
+    """Two views of each image, and two views of one of its neighbours.
 
-    The first fuses the image with one of its neighbours, the second fuses two others of them, so
-    that all four are of one neighbourhood and every embedding of the first pair is a positive of
-    every one of the second. With fewer than three neighbours some come twice, and the views keep
-    the pairs apart: each draws from its own half of them. With a single view as well, that is for
-    three images or fewer, nothing can.
+    All four are of one neighbourhood, and no view is in both pairs. Where an image is its own
+    neighbour the views are dealt out between the pairs; with a single one, nothing can keep the
+    pairs apart.
     """
-    m = neighbours.shape[1]
-    order = torch.rand(len(rows), m, generator=generator).argsort(dim=1)
-    chosen = order[:, torch.arange(3) % m]  # (b, 3)
-    one, two, three = neighbours[rows[:, None], chosen].unbind(1)  # (b,) each
-    views = torch.randperm(n_views, generator=generator)
-    if m >= 3 or n_views == 1:
-        half, rest = views, views
-    else:
-        half, rest = views[: n_views // 2], views[n_views // 2 :]
+    others = neighbours[rows, torch.randint(neighbours.shape[1], rows.shape, generator=generator)]
+    first = second = torch.randperm(n_views, generator=generator)
+    if n_views > 1 and (others == rows).any():
+        first, second = first[: n_views // 2], first[n_views // 2 :]
+    return _two_views(rows, first, generator), _two_views(others, second, generator)
 
-    def draw(pool: Tensor) -> Tensor:
-        return pool[torch.randint(len(pool), rows.shape, generator=generator)]
 
-    return Pair(rows, draw(half), one, draw(half)), Pair(two, draw(rest), three, draw(rest))
+def _two_views(rows: Tensor, views: Tensor, generator: torch.Generator) -> Pair:
+    """Two different ones of ``views`` for every row; the same twice where there is one."""
+    order = torch.rand(len(rows), len(views), generator=generator).argsort(dim=1)
+    return Pair(rows, views[order[:, 0]], views[order[:, -1]])

@@ -36,7 +36,7 @@ def save_model(model: Any, folder: str | Path) -> None:
         "parameters": {k: v.item() if hasattr(v, "item") else v for k, v in parameters.items()},
         "n_features": model.n_features_in_,
         "n_tokens": model.network_.mean.shape[0],
-        "bank": len(model.network_.bank),
+        "bank": len(model.network_.bank_probabilities),
         "head": model.head_,
     }
     write_json(folder / "config.json", config)

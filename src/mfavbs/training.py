@@ -156,10 +156,8 @@ def step_losses(
     and second halves would be told apart by their place alone, which is a code as good as any:
     trained so, CIFAR-10 ends in 6 clusters of 10.
     """
-    row, view, partner_row, partner_view = (
-        torch.cat(column).to(tokens.device) for column in zip(*pairs, strict=True)
-    )
-    za, zb, qa, qb = model(tokens[row, view], tokens[partner_row, partner_view])
+    row, one, other = (torch.cat(column).to(tokens.device) for column in zip(*pairs, strict=True))
+    za, zb, qa, qb = model(tokens[row, one], tokens[row, other])
     pa, pb = qa.float().softmax(-1), qb.float().softmax(-1)  # (h, b, k), or (h, 2b, k) of two pairs
     if len(pairs) == 1:  # the balance of each half, as Contrastive Clustering has it
         balance = balance_loss(pa) + balance_loss(pb)

@@ -78,7 +78,8 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         f"k = {summary['n_clusters']}; features of {summary['features']['encoder']}, "
         f"views: {v}, tokens: {t}, width: {d}.",
         f"Mean ± standard deviation over the seeds {', '.join(map(str, summary['seeds']))}; "
-        "s: seconds of clustering alone, the peers' on the CPU; MiB: peak memory of its whole process.",
+        "s: seconds of clustering alone, the peers' on the CPU; "
+        "MiB: peak memory of its whole process.",
         *(f"Measured on {machine}." for machine in summary["machines"]),
         *(f"{r['method']} failed: {r['error']}" for r in summary["rows"] if r["error"]),
     ]
