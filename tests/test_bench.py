@@ -44,6 +44,7 @@ def save_store(folder: Path, y, features) -> Path:
     )
     write_failures(folder / "failures.csv", [])
     made_by = {"encoder": "pixels", "weights_hash": "", "image_size": 8, "grid": 0, "n_views": 2}
+    made_by |= {"augmentation": "shift", "views_version": 2}
     write_json(folder / "store.json", {"schema": 1, **made_by, "seed": 0, "source": {}})
     return folder
 
