@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mfavbs import MFAVBsClustering, estimator, training
+from mfavbs import network as network_module
 from mfavbs.checking import check_features
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.saving import MODEL_SCHEMA
@@ -469,3 +470,25 @@ def test_instance_weight_is_of_the_loss():
         0.5 * half["instance"] + half["cluster"] + half["balance"]
     )
     assert half["instance"] < without["instance"]
+
+
+def test_an_interrupted_run_goes_on_with_its_own_projection(tmp_path, monkeypatch):
+    """Fitted on another number of threads, an eigenvector may come out otherwise."""
+    model = MFAVBsClustering(**SMALL, random_state=0)
+    expected = model.fit(FEATURES, checkpoint=tmp_path / "c.pt").probabilities_
+    fit_projection = network_module.fit_projection
+
+    def otherwise(*args):
+        mean, components = fit_projection(*args)
+        return mean, components.flip(1)
+
+    monkeypatch.setattr(network_module, "fit_projection", otherwise)
+    again = model.fit(FEATURES, checkpoint=tmp_path / "c.pt").probabilities_
+    np.testing.assert_allclose(again, expected, atol=1e-6)
+
+
+def test_a_model_of_an_earlier_schema_is_refused(fitted, tmp_path):
+    fitted.save(tmp_path)
+    edit(tmp_path, schema=1)
+    with pytest.raises(RunError, match=r"schema 1, of an earlier version.*Cluster again"):
+        MFAVBsClustering.load(tmp_path)
