@@ -261,7 +261,7 @@ def test_ended_in_the_middle_it_goes_on(how: int, store: Path, tmp_path: Path) -
     process = begin(store, tmp_path)
     time.sleep(1)  # well into the second
     os.kill(process.pid, how)
-    err = process.communicate(timeout=10)[1]  # at once; and the trial holds no end of the pipe
+    err = process.communicate(timeout=60)[1]  # at once; and the trial holds no end of the pipe
     results = tmp_path / "bench-blobs" / "results"
     assert [path.name for path in results.glob("*.json")] == ["kmeans-0.json"]
     if how == signal.SIGINT:

@@ -90,13 +90,17 @@ def test_only_the_network_is_changed_and_not_its_projection():
 @pytest.mark.parametrize("objective", ["disjoint", "paper"])
 @pytest.mark.parametrize(("rows", "batch_size"), [(48, 20), (48, 48), (48, 500), (7, 2), (5, 4)])
 def test_every_image_leads_one_pair_an_epoch(objective, rows, batch_size, monkeypatch):
-    step_losses, led = training.step_losses, []
+    led = []
 
-    def record(model, tokens, pairs):
-        led.append(pairs[0].row.tolist())
-        return step_losses(model, tokens, pairs)
+    def recorded(draw):
+        def record(rows, *args):
+            led.append(rows.tolist())
+            return draw(rows, *args)
 
-    monkeypatch.setattr(training, "step_losses", record)
+        return record
+
+    for name in ("disjoint_pairs", "paper_pair"):
+        monkeypatch.setattr(training, name, recorded(getattr(training, name)))
     history, _ = run(objective, epochs=1, rows=rows, batch_size=batch_size)
     assert sorted(chain.from_iterable(led)) == list(range(rows))
     assert max(map(len, led)) <= batch_size

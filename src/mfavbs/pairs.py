@@ -40,17 +40,20 @@ def paper_pair(rows: Tensor, n_views: int, generator: torch.Generator) -> Pair:
 def disjoint_pairs(
     rows: Tensor, neighbours: Tensor, n_views: int, generator: torch.Generator
 ) -> tuple[Pair, Pair]:
-    """Two views of each image, and two views of one of its neighbours.
+    """Two views of each image or of one of its neighbours, and two views of another neighbour.
 
-    All four are of one neighbourhood, and no view is in both pairs. Where an image is its own
-    neighbour the views are dealt out between the pairs; with a single one, nothing can keep the
-    pairs apart.
+    All four are of one neighbourhood, and no view is in both pairs. That two neighbours of an image
+    meet, half of the time, and not only it and they, ties what is further apart. Where an image is
+    its own neighbour the views are dealt out between the pairs; with a single one, nothing can
+    keep the pairs apart.
     """
-    others = neighbours[rows, torch.randint(neighbours.shape[1], rows.shape, generator=generator)]
+    order = torch.rand(len(rows), neighbours.shape[1], generator=generator).argsort(dim=1)
+    one, two = neighbours[rows[:, None], order[:, [0, -1]]].unbind(1)  # (b,) each
+    near = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, rows, one)
     first = second = torch.randperm(n_views, generator=generator)
-    if n_views > 1 and (others == rows).any():
+    if n_views > 1 and (near == two).any():
         first, second = first[: n_views // 2], first[n_views // 2 :]
-    return _two_views(rows, first, generator), _two_views(others, second, generator)
+    return _two_views(near, first, generator), _two_views(two, second, generator)
 
 
 def _two_views(rows: Tensor, views: Tensor, generator: torch.Generator) -> Pair:
