@@ -210,34 +210,48 @@ def restore_projection(network: Network, checkpoint: Path | None) -> None:
     """Take the components of an interrupted run of the same features, if there is one.
 
     Fitted again they may differ by more than round-off, on another number of threads say, and the
-    weights go with those that they were trained on. What else is wrong, :func:`train` tells.
+    weights go with those that they were trained on. Those of other features are left to
+    :func:`train` to refuse.
     """
     if checkpoint is None or not checkpoint.exists():
         return
+    saved = _read(checkpoint)["network"]
+    mean, components = saved["mean"], saved["components"]
+    same = mean.shape == network.mean.shape and components.shape == network.components.shape
+    if same and torch.allclose(mean, network.mean, atol=1e-4):
+        network.components.copy_(components)
+
+
+def _read(checkpoint: Path) -> dict:
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)["network"]
-        if torch.allclose(saved["mean"], network.mean, atol=1e-4):
-            network.components.copy_(saved["components"])
-    except Exception:
-        return
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)  # runs no code
+        if {"about", "network", "optimizer", "schedule", "history"} <= state.keys():
+            return state
+    except Exception as error:  # torch's own texts run to pages and advise weights_only=False
+        raise _unusable(checkpoint) from error
+    raise _unusable(checkpoint)
+
+
+def _unusable(checkpoint: Path) -> RunError:
+    return RunError(
+        f"The checkpoint {checkpoint} cannot be resumed: it is damaged, or of a network of another "
+        "shape. Remove it to start over."
+    )
 
 
 def _resume(path: Path | None, about: dict, network, optimizer, schedule) -> list:
     if path is None or not path.exists():
         return []
     fitted = {name: getattr(network, name).clone() for name in ("mean", "components")}
+    state = _read(path)
+    history, before = state["history"], state["about"]
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)  # runs no code
-        history, before = state["history"], state["about"]
         if before == about:
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
-    except Exception as error:  # torch's own texts run to pages and advise weights_only=False
-        raise RunError(
-            f"The checkpoint {path} cannot be resumed: it is damaged, or of a network of another "
-            "shape. Remove it to start over."
-        ) from error
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:  # of another shape
+        raise _unusable(path) from error
     for name in about:
         if before.get(name) != about[name]:
             raise RunError(

@@ -76,7 +76,7 @@ def bench(
     encoder, weights, image_size, grid, n_views, n_workers
         As in :func:`mfavbs.cluster_images`; not looked at where the source is a feature store.
     device
-        Of the encoder and of mfavbs; the peers choose their own.
+        Of the encoder and of mfavbs; the peers run on the CPU.
     verbose
         Show progress on stderr.
 

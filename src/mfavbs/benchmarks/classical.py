@@ -9,7 +9,6 @@ of the views as a method that trains on them.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
 from sklearn.cluster import KMeans
@@ -21,7 +20,7 @@ from torch import Tensor
 from mfavbs.errors import MfavbsError
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import mean_view
-from mfavbs.projection import fit_projection
+from mfavbs.projection import fit_projection, unit
 
 _STARTS = 10
 _NEIGHBOURS = 10  # of the spectral peer's graph, as in scikit-learn's
@@ -33,7 +32,7 @@ _CHUNK = 4096  # images read at once: bounds the float32 copy of a memory-mapped
 def pooled_views(features: np.ndarray) -> Tensor:
     """The pooled token of every view, of unit length, (n, v, d) float32."""
     parts = [features[i : i + _CHUNK, :, 0] for i in range(0, len(features), _CHUNK)]
-    return torch.cat([F.normalize(torch.from_numpy(np.float32(part)), dim=-1) for part in parts])
+    return torch.cat([unit(part) for part in parts])
 
 
 def mean_embedding(features: np.ndarray) -> np.ndarray:

@@ -30,34 +30,28 @@ PEERS: dict[str, str] = {
     "temi": "temi.temi",
     "turtle": "turtle.turtle",
 }
-# Parameters of MFAVBsClustering, each set naming one thing, also where that is the default;
-# "tokens" is how many of each view's it is given. The paper's objective brings its own start,
-# gate, number of heads and instance loss.
+# Parameters of MFAVBsClustering, each set differing from the defaults (one block, channel fusion, 8
+# heads) in one thing; "tokens" is how many of each view's it is given. The paper's objective
+# brings its own start, gate, number of heads and instance loss.
 OURS: dict[str, dict[str, Any]] = {
     "mfavbs": {},
     "paper": {"objective": "paper"},
     "blocks-0": {"n_blocks": 0},
-    "blocks-1": {"n_blocks": 1},
     "blocks-2": {"n_blocks": 2},
     "blocks-3": {"n_blocks": 3},
     "fusion-none": {"fusion": "none"},
     "fusion-token": {"fusion": "token"},
-    "fusion-channel": {"fusion": "channel"},
     "init-random": {"init": "random"},
     "gate-none": {"gate": None},
     "neighbours-off": {"n_neighbors": 0},
     "instance-1": {"instance_weight": 1.0},
     "heads-1": {"n_cluster_heads": 1},
-    "heads-8": {"n_cluster_heads": 8},
     "tokens-1": {"tokens": 1},
     "tokens-5": {"tokens": 5},
     "tokens-17": {"tokens": 17},
 }
-_PACKAGES = {
-    "umap": "umap",
-    "umap-projected": "umap",
-    "evoc": "evoc",
-}  # what a peer imports only when it is called
+# What a peer imports only when it is called.
+_PACKAGES = {"umap": "umap", "umap-projected": "umap", "evoc": "evoc"}
 _CHUNK = 4096  # images whose tokens are averaged at once: bounds the float32 copy
 
 
