@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from feature_blobs import blobs, small_network
 
 from mfavbs import labels
-from mfavbs.labels import assign, consult, decide, disagreement
+from mfavbs.labels import assign, consult, decide, unpredictability
 
 
 @pytest.fixture
@@ -83,20 +83,45 @@ def test_a_cluster_of_two_is_not_outvoted():
     assert found[0].argmax(-1).tolist() == cluster.tolist()
 
 
-def test_disagreement_ranks_the_heads():
-    cluster = torch.arange(12) % 4
-    neighbours = (torch.arange(12)[:, None] + torch.tensor([4, 8])) % 12  # of the same cluster
-    agreeing = torch.eye(4)[cluster]
-    opposed = torch.eye(4)[torch.arange(12) // 3]  # balanced, and every neighbour elsewhere
-    collapsed = torch.eye(4)[torch.zeros(12, dtype=torch.int64)]
-    uniform = torch.full((12, 4), 0.25)
-    less_is_better = disagreement(
-        torch.stack([agreeing, opposed, collapsed, uniform, agreeing[:, [2, 0, 3, 1]]]), neighbours
-    )
-    expected = torch.tensor([-np.log(4), 0, 0, -np.log(4)], dtype=torch.float32)
-    torch.testing.assert_close(less_is_better[[0, 2, 3, 4]], expected)
-    assert less_is_better[1].isfinite()
-    assert less_is_better[1] > less_is_better[2]
+def test_unpredictability_is_what_leaving_one_out_finds():
+    torch.manual_seed(0)
+    x = torch.randn(40, 5)
+    labels = (x[:, 0] + 0.5 * torch.randn(40) > 0).long() + (x[:, 1] > 0.5).long()
+    y, alpha = F.one_hot(labels, 3).double(), 0.1 * float((x - x.mean(0)).square().sum() / 5)
+    left = torch.zeros(40, 3, dtype=torch.float64)
+    for i in range(40):  # as slow as it is plain: fitted on the others, with a free intercept
+        others = torch.arange(40) != i
+        design = torch.cat([x.double(), torch.ones(40, 1)], 1)
+        penalty = alpha * torch.eye(6, dtype=torch.float64)
+        penalty[5, 5] = 0
+        gram = design[others].T @ design[others] + penalty
+        weight = torch.linalg.solve(gram, design[others].T @ y[others])
+        left[i] = y[i] - design[i] @ weight
+    expected = (left.square().sum(0) / (y - y.mean(0)).square().sum(0)).mean()
+    found = unpredictability(F.one_hot(labels, 3).float()[None], x, 0.0)
+    torch.testing.assert_close(found, expected.float()[None])
+
+
+def test_unpredictability_ranks_the_heads():
+    generator = torch.Generator().manual_seed(0)
+    cluster = torch.arange(80) % 4
+    x = F.normalize(torch.eye(4)[cluster] + 0.05 * torch.randn(80, 4, generator=generator), dim=-1)
+    apart = torch.eye(4)[cluster]
+    arbitrary = torch.eye(4)[torch.arange(80) // 20]  # balanced, and across the groups
+    merged = torch.eye(4)[cluster.clamp_max(2)]  # of one cluster nothing is left
+    collapsed = torch.eye(4)[torch.zeros(80, dtype=torch.int64)]
+    heads = torch.stack([apart, arbitrary, merged, collapsed, apart[:, [2, 0, 3, 1]]])
+    found = unpredictability(heads, x, 0.4)
+    torch.testing.assert_close(found[0], found[4])
+    assert found[0] < found[2] < found[1]
+    assert found[0] < found[3] == 1  # each cluster empty, or all there is; and no entropy
+    assert found.isfinite().all()
+
+
+def test_unpredictability_of_few_images_and_of_images_all_alike():
+    p = torch.eye(2)[torch.arange(3) % 2][None]
+    assert unpredictability(p, F.normalize(torch.randn(3, 64), dim=-1), 0.4).isfinite().all()
+    assert unpredictability(p, torch.ones(3, 64) / 8, 0.4).isfinite().all()
 
 
 def test_decide_takes_the_most_probable():

@@ -72,6 +72,14 @@ def test_history_has_every_epoch_and_every_head(objective):
         assert -halves * math.log(3) - 1e-6 <= entry["balance"] <= 0
 
 
+def test_balance_weight_is_of_the_loss():
+    with_it, without = (run(balance_weight=w)[0] for w in (0.4, 0.0))
+    for entry in with_it:
+        total = entry["instance"] + entry["cluster"] + 0.4 * entry["balance"]
+        assert entry["total"] == pytest.approx(total)
+    assert without[-1]["balance"] > with_it[-1]["balance"]  # less even
+
+
 @pytest.mark.parametrize("objective", ["disjoint", "paper"])
 def test_the_loss_falls_on_separable_clusters(objective):
     history, _ = run(objective, epochs=15)

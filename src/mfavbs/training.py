@@ -6,6 +6,7 @@ Out: the network trained in place, and the losses of every epoch.
 
 import math
 import os
+import statistics
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +60,7 @@ def train(
     batch_size: int = 256,
     learning_rate: float = 1e-3,
     instance_weight: float = 1.0,
+    balance_weight: float = 1.0,
     seed: int = 0,
     accelerator: Accelerator | None = None,
     checkpoint: Path | None = None,
@@ -80,8 +82,8 @@ def train(
     epochs, batch_size, learning_rate
         AdamW on a one-cycle schedule; batches are of ``batch_size`` images at the most, and about
         equally large.
-    instance_weight
-        Of the instance loss beside the others.
+    instance_weight, balance_weight
+        Of the instance loss and of the balance loss beside the cluster loss.
     seed
         Of the batches and the pairs.
     accelerator
@@ -95,7 +97,7 @@ def train(
     -------
     list of dict
         For each epoch ``epoch``, ``instance``, ``cluster``, ``balance``, ``total``, and the list
-        ``heads`` with the cluster plus balance loss of every head.
+        ``heads`` with the cluster plus weighted balance loss of every head.
     """
     accelerator = accelerator or Accelerator()
     n, n_views = tokens.shape[:2]
@@ -112,6 +114,7 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "instance_weight": instance_weight,
+        "balance_weight": balance_weight,
         "seed": seed,
         "epochs": epochs,
         "n_images": n,
@@ -132,13 +135,14 @@ def train(
                 else:
                     pairs = disjoint_pairs(rows, neighbours, n_views, generator)
                 instance, cluster, balance = step_losses(model, tokens, pairs)
-                loss = instance_weight * instance + (cluster + balance).mean()
+                heads_loss = cluster + balance_weight * balance  # (h,)
+                loss = instance_weight * instance + heads_loss.mean()
                 optimizer.zero_grad()
                 accelerator.backward(loss)
                 optimizer.step()
                 schedule.step()
                 parts = torch.stack([instance, cluster.mean(), balance.mean()])
-                sums += torch.cat([parts, cluster + balance]).detach()
+                sums += torch.cat([parts, heads_loss]).detach()
             means = (sums / n_batches).tolist()
             history.append(_summary(epoch + 1, instance_weight, means))
             _save(checkpoint, about, network, optimizer, schedule, history)
@@ -180,7 +184,7 @@ def _summary(epoch: int, instance_weight: float, means: list[float]) -> dict:
         "instance": instance,
         "cluster": cluster,
         "balance": balance,
-        "total": instance_weight * instance + cluster + balance,
+        "total": instance_weight * instance + statistics.fmean(heads),
         "heads": heads,
     }
 

@@ -45,6 +45,7 @@ OURS: dict[str, dict[str, Any]] = {
     "gate-none": {"gate": None},
     "neighbours-off": {"n_neighbors": 0},
     "instance-1": {"instance_weight": 1.0},
+    "balance-1": {"balance_weight": 1.0},
     "heads-1": {"n_cluster_heads": 1},
     "tokens-1": {"tokens": 1},
     "tokens-5": {"tokens": 5},
