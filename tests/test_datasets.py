@@ -182,6 +182,7 @@ def test_joined_images_are_embedded(tmp_path):
     data = opened("cifar10", tmp_path)
     encoder = load_encoder("pixels", image_size=16)
     store = embed(data.images, tmp_path / "store", encoder, n_views=2, n_workers=0, verbose=False)
+    assert store.labels == data.labels  # and not the split's folder as well
     assert store.keys == data.images.keys
     assert len(store.features) == 20
 

@@ -88,6 +88,8 @@ class _Joined(Images):
         ignored = sum((Counter(part.images.ignored) for part in parts), Counter[str]())
         super().__init__(location, rows, ignored)
         self._rows = list(rows.values())
+        # A folder would tell the splits apart as well.
+        self.labels = [label for part in parts for label in part.labels if label is not None]
 
     def stat(self, row: int) -> tuple[int, float]:
         images, row = self._rows[row]

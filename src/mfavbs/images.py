@@ -44,9 +44,12 @@ class Images:
     ignored
         How many files were passed over, by lower-case suffix. ``"(duplicate)"`` counts repeated
         lines and members, ``".jpg (not a file)"`` the links, pipes and such with that suffix.
+    labels
+        Known label of every key where it is not its folder, as in a public set; else None.
     """
 
     kind: str
+    labels: Sequence[str] | None = None
 
     def __init__(self, location: str, keys: Iterable[str], ignored: dict[str, int]) -> None:
         self.location = location

@@ -138,7 +138,8 @@ def _opened(path: Path) -> Iterator[Any]:
 def _manifest(images: Images, rows: list[int], hashes: list[str]) -> pa.Table:
     stats = [images.stat(row) for row in rows]
     keys = [images.keys[row] for row in rows]
-    labels = folder_labels(keys)
+    known = images.labels
+    labels = [known[row] for row in rows] if known else folder_labels(keys)
     return pa.table(
         {
             "row": pa.array(range(len(rows)), pa.int64()),

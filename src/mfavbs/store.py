@@ -33,7 +33,8 @@ class FeatureStore:
     features
         (n, v, t, d) float16; view 0 is the clean one, token 0 the pooled feature.
     manifest
-        One row per readable image: row, path, size, mtime, hash, label (its folder, or null).
+        One row per readable image: row, path, size, mtime, hash, label (as known of a public set,
+        else its folder, or null).
     failures
         (path, reason) of every image that could not be read.
     parameters
