@@ -67,7 +67,8 @@ class MFAVBsClustering(
         features, another for each head, ``"random"`` random directions; ``"auto"`` is the former
         for the disjoint objective and the latter for the paper's.
     n_cluster_heads
-        Heads trained side by side, of which the one answers that is foretold best;
+        Heads trained side by side, of which the one answers whose clusters a linear rule foretells
+        best (:func:`mfavbs.labels.unpredictability`);
         ``"auto"`` is 8 for the disjoint objective and 1 for the paper's.
     n_neighbors
         Neighbours of an image taken for positives; in small sets no more than half of what a
@@ -252,7 +253,7 @@ class MFAVBsClustering(
         return self
 
     def _answer(self, tokens: Tensor, embeddings: Tensor, generator: torch.Generator) -> Tensor:
-        """Probabilities (n, k) of the head that is foretold best, which is chosen."""
+        """Probabilities (n, k) of the head whose clusters are foretold best, which is chosen."""
         if self.objective == "paper" or not self.n_neighbors:  # nothing is asked of neighbours
             probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
             self.head_ = self._best_head(probabilities, embeddings)
