@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from feature_blobs import blobs, small_network
 
 from mfavbs import labels
-from mfavbs.labels import assign, consult, decide, unpredictability
+from mfavbs.labels import (
+    assign,
+    choose_head,
+    consult,
+    decide,
+    disagreement,
+    unpredictability,
+)
+from mfavbs.neighbours import nearest_neighbours
 
 
 @pytest.fixture
@@ -98,7 +106,7 @@ def test_unpredictability_is_what_leaving_one_out_finds():
         weight = torch.linalg.solve(gram, design[others].T @ y[others])
         left[i] = y[i] - design[i] @ weight
     expected = (left.square().sum(0) / (y - y.mean(0)).square().sum(0)).mean()
-    found = unpredictability(F.one_hot(labels, 3).float()[None], x, 0.0)
+    found = unpredictability(F.one_hot(labels, 3).float()[None], x)
     torch.testing.assert_close(found, expected.float()[None])
 
 
@@ -111,17 +119,41 @@ def test_unpredictability_ranks_the_heads():
     merged = torch.eye(4)[cluster.clamp_max(2)]  # of one cluster nothing is left
     collapsed = torch.eye(4)[torch.zeros(80, dtype=torch.int64)]
     heads = torch.stack([apart, arbitrary, merged, collapsed, apart[:, [2, 0, 3, 1]]])
-    found = unpredictability(heads, x, 0.4)
+    found = unpredictability(heads, x)
     torch.testing.assert_close(found[0], found[4])
     assert found[0] < found[2] < found[1]
-    assert found[0] < found[3] == 1  # each cluster empty, or all there is; and no entropy
+    assert found[0] < found[3] == 1  # each cluster is empty, or all there is
     assert found.isfinite().all()
+
+
+def test_disagreement_ranks_the_heads():
+    cluster = torch.arange(12) % 4
+    neighbours = (torch.arange(12)[:, None] + torch.tensor([4, 8])) % 12  # of the same cluster
+    agreeing = torch.eye(4)[cluster]
+    opposed = torch.eye(4)[torch.arange(12) // 3]  # every neighbour elsewhere
+    uniform = torch.full((12, 4), 0.25)
+    heads = torch.stack([agreeing, opposed, uniform, agreeing[:, [2, 0, 3, 1]]])
+    found = disagreement(heads, neighbours)
+    torch.testing.assert_close(found[[0, 2, 3]], torch.tensor([0, np.log(4), 0]).float())
+    assert np.log(4) < found[1] < np.inf
+
+
+def test_the_head_that_is_balanced_and_foretold_is_chosen():
+    cluster = torch.arange(40) % 4
+    generator = torch.Generator().manual_seed(0)
+    x = F.normalize(torch.eye(4)[cluster] + 0.05 * torch.randn(40, 4, generator=generator), dim=-1)
+    neighbours = nearest_neighbours(x, 3)
+    arbitrary = torch.eye(4)[torch.arange(40) // 10]
+    collapsed = torch.eye(4)[torch.zeros(40, dtype=torch.int64)]
+    heads = torch.stack([arbitrary, collapsed, torch.eye(4)[cluster]])
+    assert choose_head(heads, x, neighbours) == 2
+    assert choose_head(heads[[2, 1, 0]], x, neighbours) == 0
 
 
 def test_unpredictability_of_few_images_and_of_images_all_alike():
     p = torch.eye(2)[torch.arange(3) % 2][None]
-    assert unpredictability(p, F.normalize(torch.randn(3, 64), dim=-1), 0.4).isfinite().all()
-    assert unpredictability(p, torch.ones(3, 64) / 8, 0.4).isfinite().all()
+    assert unpredictability(p, F.normalize(torch.randn(3, 64), dim=-1)).isfinite().all()
+    assert unpredictability(p, torch.ones(3, 64) / 8).isfinite().all()
 
 
 def test_decide_takes_the_most_probable():

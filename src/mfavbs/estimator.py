@@ -24,7 +24,7 @@ from torch import Tensor
 from mfavbs.blocks import Fusion
 from mfavbs.checking import check_features
 from mfavbs.errors import SourceError
-from mfavbs.labels import assign, consult, decide, unpredictability
+from mfavbs.labels import assign, choose_head, consult, decide
 from mfavbs.neighbours import nearest_neighbours
 from mfavbs.network import Network, mean_view
 from mfavbs.saving import load_model, save_model
@@ -67,8 +67,8 @@ class MFAVBsClustering(
         features, another for each head, ``"random"`` random directions; ``"auto"`` is the former
         for the disjoint objective and the latter for the paper's.
     n_cluster_heads
-        Heads trained side by side, of which the one answers whose clusters a linear rule foretells
-        best (:func:`mfavbs.labels.unpredictability`);
+        Heads trained side by side, of which the one answers that a linear rule and neighbours
+        speak for (:func:`mfavbs.labels.choose_head`);
         ``"auto"`` is 8 for the disjoint objective and 1 for the paper's.
     n_neighbors
         Neighbours of an image taken for positives; in small sets no more than half of what a
@@ -83,9 +83,8 @@ class MFAVBsClustering(
         Weight of the instance loss beside the cluster loss; ``"auto"`` is 0 for the disjoint
         objective and 1 for the paper's.
     balance_weight
-        Weight of the balance loss beside the cluster loss, and in the choice of the head: how
-        much clusters of equal size are wanted. ``"auto"`` is 0.4 for the disjoint objective and 1
-        for the paper's.
+        Weight of the balance loss beside the cluster loss: how much clusters of equal size are
+        wanted. ``"auto"`` is 0.4 for the disjoint objective and 1 for the paper's.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     random_state
@@ -248,15 +247,17 @@ class MFAVBsClustering(
             checkpoint=checkpoint,
             verbose=self.verbose,
         )
-        self.probabilities_ = self._answer(tokens, embeddings, generator).numpy()
+        self.probabilities_ = self._answer(tokens, embeddings, neighbours, generator).numpy()
         self.labels_, self.confidences_ = decide(self.probabilities_)
         return self
 
-    def _answer(self, tokens: Tensor, embeddings: Tensor, generator: torch.Generator) -> Tensor:
-        """Probabilities (n, k) of the head whose clusters are foretold best, which is chosen."""
+    def _answer(
+        self, tokens: Tensor, embeddings: Tensor, neighbours: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Choose the head that answers; its probabilities (n, k)."""
         if self.objective == "paper" or not self.n_neighbors:  # nothing is asked of neighbours
             probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
-            self.head_ = self._best_head(probabilities, embeddings)
+            self.head_ = choose_head(probabilities, embeddings, neighbours)
             return probabilities[self.head_].clone()  # a view would keep every head's in memory
         rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
         kept = tokens if len(rows) == len(tokens) else tokens[rows]
@@ -264,15 +265,12 @@ class MFAVBsClustering(
         # As the model keeps them, so that `predict` gives the same.
         answers, bank = probabilities.half(), representations.half()
         probabilities = consult(probabilities, representations, answers, bank)
-        self.head_ = self._best_head(probabilities, embeddings[rows])
+        near = nearest_neighbours(representations, min(neighbours.shape[1], len(rows) - 1))
+        self.head_ = choose_head(probabilities, embeddings[rows], near)
         self.network_.keep(answers[self.head_], bank)
         if kept is tokens:
             return probabilities[self.head_].clone()
         return self._probabilities(tokens)
-
-    def _best_head(self, probabilities: Tensor, embeddings: Tensor) -> int:
-        balance_weight = self._choose("balance_weight", _BALANCE, 1.0)
-        return int(unpredictability(probabilities, embeddings, balance_weight).argmin())
 
     def predict(self, X) -> np.ndarray:
         """Cluster (n,) of every image in ``X``; for the rows of ``fit`` these are ``labels_``."""

@@ -18,6 +18,7 @@ from mfavbs.network import Network
 
 _CHUNK = 1024  # images at once; times their views
 _RIDGE = 0.1  # of the mean variance of the embeddings' channels; 0.01 and 1 choose much the same
+_NEIGHBOURS_SAY = 0.25  # weight of the neighbours; 0.1 and 0.5 choose much the same
 _LEAST = 1e-9  # a variance below it is none
 _VOTERS = 6  # nearest kept images whose answers are averaged with an image's own
 
@@ -86,15 +87,39 @@ def consult(
     return torch.cat(averaged, dim=1)
 
 
-def unpredictability(probabilities: Tensor, embeddings: Tensor, balance_weight: float) -> Tensor:
-    """How badly a linear rule foretells the clusters: what chooses the head, without a label.
+def choose_head(probabilities: Tensor, embeddings: Tensor, neighbours: Tensor) -> int:
+    """The head that answers, without a label.
 
-    For each head a ridge regression from the embeddings onto every cluster's indicator, and of
-    every image the error that it has when fitted on all the others, which has a closed form (the
-    PRESS statistic, Allen, Technometrics 1974). The share of a cluster's variance that is left so,
-    in the mean over the clusters, plus ``balance_weight`` times the balance loss. A split through
-    a group of alike images is one that no rule foretells; one that neighbours agree on may still
-    be, and the training loss hardly tells two splits of a mixed set apart.
+    Two witnesses are heard, since each errs where the other does not: a linear rule, which a cut
+    through a group of alike images escapes, and the neighbours, who would rather merge two groups
+    than split one. Both would have the collapsed head best, and the balance loss the one that
+    cuts the images into equal parts. The training loss hardly tells two splits apart.
+
+    Parameters
+    ----------
+    probabilities
+        (h, n, k).
+    embeddings, neighbours
+        As in :func:`unpredictability` and :func:`disagreement`.
+
+    Returns
+    -------
+    int
+        In [0, h).
+    """
+    criterion = unpredictability(probabilities, embeddings)
+    criterion += _NEIGHBOURS_SAY * disagreement(probabilities, neighbours)
+    criterion += torch.stack([balance_loss(p) for p in probabilities])
+    return int(criterion.argmin())
+
+
+def unpredictability(probabilities: Tensor, embeddings: Tensor) -> Tensor:
+    """How badly a linear rule foretells each head's clusters.
+
+    A ridge regression from the embeddings onto every cluster's indicator, and of every image the
+    error that it has when fitted on all the others, which has a closed form (the PRESS statistic,
+    Allen, Technometrics 1974): the share of a cluster's variance that is left so, in the mean
+    over the clusters.
 
     Parameters
     ----------
@@ -102,13 +127,11 @@ def unpredictability(probabilities: Tensor, embeddings: Tensor, balance_weight: 
         (h, n, k).
     embeddings
         (n, d), from :func:`mfavbs.network.mean_view`.
-    balance_weight
-        As in the training.
 
     Returns
     -------
     Tensor
-        (h,), less is better.
+        (h,), less is better; 1 where nothing is foretold.
     """
     n, k = probabilities.shape[1:]
     x = embeddings.double() - embeddings.double().mean(0)  # (n, d)
@@ -116,7 +139,7 @@ def unpredictability(probabilities: Tensor, embeddings: Tensor, balance_weight: 
     ridge = (_RIDGE * gram.diagonal().mean()).clamp_min(_LEAST)
     inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=x.dtype))
     leverage = ((x @ inverse) * x).sum(1) + 1 / n  # (n,): of the image's own label on its own
-    criteria = []
+    shares = []
     for p in probabilities:
         y = F.one_hot(p.argmax(-1), k).double()
         y -= y.mean(0)  # (n, k)
@@ -124,8 +147,33 @@ def unpredictability(probabilities: Tensor, embeddings: Tensor, balance_weight: 
         total = y.square().sum(0)
         share = left.square().sum(0) / total.clamp_min(_LEAST)
         share = torch.where(total > _LEAST, share, 1)  # nothing of an empty cluster is foretold
-        criteria.append(share.mean().float() + balance_weight * balance_loss(p))
-    return torch.stack(criteria)
+        shares.append(share.mean().float())
+    return torch.stack(shares)
+
+
+def disagreement(probabilities: Tensor, neighbours: Tensor) -> Tensor:
+    """How little neighbours agree, for each head.
+
+    The mean of -log <p_i, q_i>, q_i being the mean assignment of the neighbours of image i (after
+    the loss of SCAN, arXiv 2005.12320, with the mean over the neighbours inside the logarithm).
+
+    Parameters
+    ----------
+    probabilities
+        (h, n, k).
+    neighbours
+        (n, m) rows.
+
+    Returns
+    -------
+    Tensor
+        (h,) in [0, inf), less is better.
+    """
+    losses = []
+    for p in probabilities:
+        q = sum(p[column] for column in neighbours.T) / neighbours.shape[1]  # (n, k)
+        losses.append(-(p * q).sum(-1).clamp_min(1e-8).log().mean())
+    return torch.stack(losses)
 
 
 def decide(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
