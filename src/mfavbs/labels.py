@@ -92,8 +92,8 @@ def choose_head(probabilities: Tensor, embeddings: Tensor, neighbours: Tensor) -
 
     Two witnesses are heard, since each errs where the other does not: a linear rule, which a cut
     through a group of alike images escapes, and the neighbours, who would rather merge two groups
-    than split one. Both would have the collapsed head best, and the balance loss the one that
-    cuts the images into equal parts. The training loss hardly tells two splits apart.
+    than split one. Neighbours alone would have a collapsed head best: hence the balance loss. The
+    training loss hardly tells two splits apart.
 
     Parameters
     ----------
