@@ -1,13 +1,17 @@
 """In: features. Out: what the losses contrast, and what new images are answered with."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from feature_blobs import blobs, small_network
+from sklearn.metrics import adjusted_rand_score
 
 from mfavbs import network as network_module
-from mfavbs.network import Network, mean_view
+from mfavbs.neighbours import nearest_neighbours
+from mfavbs.network import Network, _partitions, mean_view
 
 
 @pytest.mark.parametrize(("n", "v", "t", "f"), [(20, 1, 1, 12), (20, 3, 5, 12), (2, 2, 1, 4)])
@@ -96,3 +100,33 @@ def test_the_projection_is_not_trained():
     trained = {name for name, _ in network.named_parameters()}
     assert trained.isdisjoint({"mean", "components", "bank_representations"})
     assert not tokens.requires_grad
+
+
+def test_partitions_are_the_best_first_and_no_two_the_same():
+    points = blobs(200, n_views=1, k=8)[0][:, 0, 0]
+    found = _partitions(points, 8, 6, seed=0)
+    assert 2 <= len(found) <= 6
+    inertia = [
+        sum(np.square(points[labels == c] - points[labels == c].mean(0)).sum() for c in range(8))
+        for labels in found
+    ]
+    assert inertia == sorted(inertia)
+    for one, other in itertools.combinations(found, 2):
+        assert adjusted_rand_score(one, other) < 0.95
+
+
+def test_heads_start_as_the_partitions():
+    features, labels = blobs(60, k=3)
+    network, tokens = small_network(features, k=3, n_cluster_heads=4)
+    embeddings = mean_view(tokens)
+    network.start_heads(embeddings, nearest_neighbours(embeddings, 5), seed=0)
+    first, *others = network.cluster_heads(embeddings).argmax(-1).numpy()  # (60,) each
+    assert adjusted_rand_score(labels, first) == 1
+    assert len(others) == 3
+
+
+def test_images_all_alike_start_every_head_with_a_cluster():
+    network, _ = small_network(np.ones((10, 1, 1, 6), np.float32), k=3, n_cluster_heads=4)
+    embeddings = F.normalize(torch.ones(10, 8), dim=-1)
+    network.start_heads(embeddings, torch.arange(10).roll(1)[:, None], seed=0)
+    assert network.cluster_heads(embeddings).isfinite().all()

@@ -232,6 +232,7 @@ class MFAVBsClustering(
         neighbours = nearest_neighbours(embeddings, m) if m else torch.arange(n)[:, None]
         if self._choose("init", "k-means++", "random") == "k-means++":
             self.network_.start_heads(embeddings, neighbours, seed)
+        balance_weight = self._choose("balance_weight", _BALANCE, 1.0)
         self.loss_history_ = train(
             self.network_,
             tokens,
@@ -241,23 +242,23 @@ class MFAVBsClustering(
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             instance_weight=self._choose("instance_weight", 0.0, 1.0),
-            balance_weight=self._choose("balance_weight", _BALANCE, 1.0),
+            balance_weight=balance_weight,
             seed=seed,
             accelerator=accelerator_on(self.device),
             checkpoint=checkpoint,
             verbose=self.verbose,
         )
-        self.probabilities_ = self._answer(tokens, embeddings, neighbours, generator).numpy()
+        self.probabilities_ = self._answer(tokens, embeddings, balance_weight, generator).numpy()
         self.labels_, self.confidences_ = decide(self.probabilities_)
         return self
 
     def _answer(
-        self, tokens: Tensor, embeddings: Tensor, neighbours: Tensor, generator: torch.Generator
+        self, tokens: Tensor, embeddings: Tensor, balance_weight: float, generator: torch.Generator
     ) -> Tensor:
         """Choose the head that answers; its probabilities (n, k)."""
         if self.objective == "paper" or not self.n_neighbors:  # nothing is asked of neighbours
             probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
-            self.head_ = choose_head(probabilities, embeddings, neighbours)
+            self.head_ = choose_head(probabilities, embeddings, balance_weight)
             return probabilities[self.head_].clone()  # a view would keep every head's in memory
         rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
         kept = tokens if len(rows) == len(tokens) else tokens[rows]
@@ -265,8 +266,7 @@ class MFAVBsClustering(
         # As the model keeps them, so that `predict` gives the same.
         answers, bank = probabilities.half(), representations.half()
         probabilities = consult(probabilities, representations, answers, bank)
-        near = nearest_neighbours(representations, min(neighbours.shape[1], len(rows) - 1))
-        self.head_ = choose_head(probabilities, embeddings[rows], near)
+        self.head_ = choose_head(probabilities, embeddings[rows], balance_weight)
         self.network_.keep(answers[self.head_], bank)
         if kept is tokens:
             return probabilities[self.head_].clone()

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from mfavbs.losses import balance_loss
@@ -17,8 +18,6 @@ from mfavbs.neighbours import nearest
 from mfavbs.network import Network
 
 _CHUNK = 1024  # images at once; times their views
-_RIDGE = 0.1  # of the mean variance of the embeddings' channels; 0.01 and 1 choose much the same
-_NEIGHBOURS_SAY = 0.25  # weight of the neighbours; 0.1 and 0.5 choose much the same
 _LEAST = 1e-9  # a variance below it is none
 _VOTERS = 6  # nearest kept images whose answers are averaged with an image's own
 
@@ -87,39 +86,38 @@ def consult(
     return torch.cat(averaged, dim=1)
 
 
-def choose_head(probabilities: Tensor, embeddings: Tensor, neighbours: Tensor) -> int:
-    """The head that answers, without a label.
+def choose_head(probabilities: Tensor, embeddings: Tensor, balance_weight: float) -> int:
+    """The head that answers, without a label: foretold best, and of balanced clusters.
 
-    Two witnesses are heard, since each errs where the other does not: a linear rule, which a cut
-    through a group of alike images escapes, and the neighbours, who would rather merge two groups
-    than split one. Neighbours alone would have a collapsed head best: hence the balance loss. The
+    The two keep each other in check, as the cluster and the balance loss do in training: a linear
+    rule alone would have two alike groups merged, balance alone a cut where there is none. The
     training loss hardly tells two splits apart.
 
     Parameters
     ----------
     probabilities
         (h, n, k).
-    embeddings, neighbours
-        As in :func:`unpredictability` and :func:`disagreement`.
+    embeddings
+        As in :func:`unpredictability`.
+    balance_weight
+        Of the balance loss beside the unpredictability.
 
     Returns
     -------
     int
         In [0, h).
     """
-    criterion = unpredictability(probabilities, embeddings)
-    criterion += _NEIGHBOURS_SAY * disagreement(probabilities, neighbours)
-    criterion += torch.stack([balance_loss(p) for p in probabilities])
-    return int(criterion.argmin())
+    balance = torch.stack([balance_loss(p) for p in probabilities])
+    return int((unpredictability(probabilities, embeddings) + balance_weight * balance).argmin())
 
 
 def unpredictability(probabilities: Tensor, embeddings: Tensor) -> Tensor:
     """How badly a linear rule foretells each head's clusters.
 
     A ridge regression from the embeddings onto every cluster's indicator, and of every image the
-    error that it has when fitted on all the others, which has a closed form (the PRESS statistic,
-    Allen, Technometrics 1974): the share of a cluster's variance that is left so, in the mean
-    over the clusters.
+    error that it has when fitted on all the others (the PRESS statistic, Allen, Technometrics
+    1974): the share of a cluster's variance that is left so, in the mean over the clusters. The
+    ridge is the mean variance of the embeddings' channels.
 
     Parameters
     ----------
@@ -133,47 +131,17 @@ def unpredictability(probabilities: Tensor, embeddings: Tensor) -> Tensor:
     Tensor
         (h,), less is better; 1 where nothing is foretold.
     """
-    n, k = probabilities.shape[1:]
-    x = embeddings.double() - embeddings.double().mean(0)  # (n, d)
-    gram = x.T @ x
-    ridge = (_RIDGE * gram.diagonal().mean()).clamp_min(_LEAST)
-    inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=x.dtype))
-    leverage = ((x @ inverse) * x).sum(1) + 1 / n  # (n,): of the image's own label on its own
+    x, k = embeddings.double().numpy(), probabilities.shape[-1]
+    ridge = RidgeCV([max(len(x) * x.var(0).mean(), _LEAST)], store_cv_results=True)
     shares = []
     for p in probabilities:
-        y = F.one_hot(p.argmax(-1), k).double()
-        y -= y.mean(0)  # (n, k)
-        left = (y - x @ (inverse @ (x.T @ y))) / (1 - leverage).clamp_min(_LEAST)[:, None]
-        total = y.square().sum(0)
-        share = left.square().sum(0) / total.clamp_min(_LEAST)
-        share = torch.where(total > _LEAST, share, 1)  # nothing of an empty cluster is foretold
-        shares.append(share.mean().float())
-    return torch.stack(shares)
-
-
-def disagreement(probabilities: Tensor, neighbours: Tensor) -> Tensor:
-    """How little neighbours agree, for each head.
-
-    The mean of -log <p_i, q_i>, q_i being the mean assignment of the neighbours of image i (after
-    the loss of SCAN, arXiv 2005.12320, with the mean over the neighbours inside the logarithm).
-
-    Parameters
-    ----------
-    probabilities
-        (h, n, k).
-    neighbours
-        (n, m) rows.
-
-    Returns
-    -------
-    Tensor
-        (h,) in [0, inf), less is better.
-    """
-    losses = []
-    for p in probabilities:
-        q = sum(p[column] for column in neighbours.T) / neighbours.shape[1]  # (n, k)
-        losses.append(-(p * q).sum(-1).clamp_min(1e-8).log().mean())
-    return torch.stack(losses)
+        y = F.one_hot(p.argmax(-1), k).double().numpy()  # (n, k)
+        left = ridge.fit(x, y).cv_results_[..., 0].sum(0)  # (k,): squared, and left out in turn
+        total = len(y) * y.var(0)
+        # Nothing is foretold of a cluster that is empty, or has all.
+        share = np.divide(left, total, out=np.ones(k), where=total > _LEAST)
+        shares.append(float(share.mean()))
+    return torch.tensor(shares)
 
 
 def decide(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
