@@ -40,16 +40,19 @@ def paper_pair(rows: Tensor, n_views: int, generator: torch.Generator) -> Pair:
 def disjoint_pairs(
     rows: Tensor, neighbours: Tensor, n_views: int, generator: torch.Generator
 ) -> tuple[Pair, Pair]:
-    """Two views of each image or of one of its neighbours, and two views of another neighbour.
+    """Two views of each image or of one of its neighbours, and two more to contrast them with.
 
-    All four are of one neighbourhood, and no view is in both pairs. That two neighbours of an image
-    meet, half of the time, and not only it and they, ties what is further apart. Where an image is
-    its own neighbour the views are dealt out between the pairs; with a single one, nothing can
-    keep the pairs apart.
+    Those are of another neighbour, or, half of the time where there are views enough for two pairs,
+    of the same image: neighbours say what is alike but err, an image's own views do not. All four
+    are of one neighbourhood, and no view is in both pairs. That two neighbours of an image meet,
+    and not only it and they, ties what is further apart. Where an image meets itself the views are
+    dealt out between the pairs; with a single one, nothing can keep the pairs apart.
     """
     order = torch.rand(len(rows), neighbours.shape[1], generator=generator).argsort(dim=1)
     one, two = neighbours[rows[:, None], order[:, [0, -1]]].unbind(1)  # (b,) each
     near = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, rows, one)
+    if n_views >= 4:
+        two = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, near, two)
     first = second = torch.randperm(n_views, generator=generator)
     if n_views > 1 and (near == two).any():
         first, second = first[: n_views // 2], first[n_views // 2 :]
