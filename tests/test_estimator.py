@@ -465,9 +465,9 @@ def test_instance_weight_is_of_the_loss():
         for w in (0.0, 0.5)
     )
     without, half = (model.fit(features).loss_history_[-1] for model in fitted)
-    assert without["total"] == pytest.approx(without["cluster"] + 0.4 * without["balance"])
+    assert without["total"] == pytest.approx(without["cluster"] + 0.3 * without["balance"])
     assert half["total"] == pytest.approx(
-        0.5 * half["instance"] + half["cluster"] + 0.4 * half["balance"]
+        0.5 * half["instance"] + half["cluster"] + 0.3 * half["balance"]
     )
     assert half["instance"] < without["instance"]
 
