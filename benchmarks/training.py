@@ -57,7 +57,7 @@ def main() -> None:
     with FlopCounterMode(display=False) as counter:
         pairs = disjoint_pairs(rows, neighbours, 5, torch.Generator())
         instance, cluster, balance = step_losses(network, tokens, pairs)
-        (0 * instance + (cluster + 0.4 * balance).mean()).backward()
+        (0 * instance + (cluster + 0.3 * balance).mean()).backward()
     steps = -(-args.images // args.batch_size)
     rates, peaks = [], []
     for _ in range(args.runs):
@@ -70,7 +70,7 @@ def main() -> None:
             epochs=1,
             batch_size=args.batch_size,
             instance_weight=0.0,
-            balance_weight=0.4,
+            balance_weight=0.3,
             accelerator=accelerator_on("cpu"),
         )
         rates.append(counter.get_total_flops() * steps / (time.perf_counter() - start))

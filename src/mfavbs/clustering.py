@@ -104,15 +104,9 @@ def cluster_images(
     """
     out = Path(out)
     n_clusters = int(n_clusters)
-    if n_clusters < 2:
-        raise SourceError(f"n_clusters={n_clusters} (-k) should be >= 2.")
-    model = MFAVBsClustering(
+    model = _checked_model(
         n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
     )
-    try:
-        model._validate_params()
-    except ValueError as error:  # scikit-learn's own text names parameter, range and value
-        raise MfavbsError(str(error)) from error
     parameters = {
         **{k: v for k, v in model.get_params().items() if k not in ("random_state", "verbose")},
         "encoder": encoder,
@@ -157,6 +151,18 @@ def cluster_images(
     runs.write_record(out, metrics, _record(features, parameters, str(model.network_.mean.device)))
     write_report(out, features.images)
     return runs.read_run(out)
+
+
+def _checked_model(n_clusters: int, **parameters: Any) -> MFAVBsClustering:
+    """A model whose parameters are found wrong now, and not when the images are encoded."""
+    if n_clusters < 2:
+        raise SourceError(f"n_clusters={n_clusters} (-k) should be >= 2.")
+    model = MFAVBsClustering(n_clusters, **parameters)
+    try:
+        model._validate_params()
+    except ValueError as error:  # scikit-learn's own text names parameter, range and value
+        raise MfavbsError(str(error)) from error
+    return model
 
 
 def _metrics(
