@@ -103,7 +103,10 @@ def test_unpredictability_is_what_leaving_one_out_finds():
         gram = design[others].T @ design[others] + penalty
         weight = torch.linalg.solve(gram, design[others].T @ y[others])
         left[i] = y[i] - design[i] @ weight
-    expected = (left.square().sum(0) / (y - y.mean(0)).square().sum(0)).mean()
+    elsewhere = ((y - left).argmax(-1) != labels).double().mean()
+    assert 0 < elsewhere < 0.5
+    shares = left.square().sum(0) / (y - y.mean(0)).square().sum(0)
+    expected = shares.mean() + 0.25 * elsewhere
     found = unpredictability(F.one_hot(labels, 3).float()[None], x)
     torch.testing.assert_close(found, expected.float()[None])
 

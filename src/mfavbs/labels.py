@@ -10,7 +10,6 @@ import warnings
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from mfavbs.losses import balance_loss
@@ -18,6 +17,7 @@ from mfavbs.neighbours import nearest
 from mfavbs.network import Network
 
 _CHUNK = 1024  # images at once; times their views
+_ELSEWHERE = 0.25  # weight of the images that a linear rule puts elsewhere
 _LEAST = 1e-9  # a variance below it is none
 _VOTERS = 6  # nearest kept images whose answers are averaged with an image's own
 
@@ -114,10 +114,11 @@ def choose_head(probabilities: Tensor, embeddings: Tensor, balance_weight: float
 def unpredictability(probabilities: Tensor, embeddings: Tensor) -> Tensor:
     """How badly a linear rule foretells each head's clusters.
 
-    A ridge regression from the embeddings onto every cluster's indicator, and of every image the
-    error that it has when fitted on all the others (the PRESS statistic, Allen, Technometrics
-    1974): the share of a cluster's variance that is left so, in the mean over the clusters. The
-    ridge is the mean variance of the embeddings' channels.
+    A ridge regression from the embeddings onto every cluster's indicator, and of every image what
+    it says when fitted on all the others, which has a closed form (the PRESS statistic, Allen,
+    Technometrics 1974): the share of a cluster's variance that is left so, in the mean over the
+    clusters, and a quarter of the share of images that it puts elsewhere. The ridge is the mean
+    variance of the embeddings' channels.
 
     Parameters
     ----------
@@ -129,19 +130,26 @@ def unpredictability(probabilities: Tensor, embeddings: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (h,), less is better; 1 where nothing is foretold.
+        (h,), less is better; 1 and more where nothing is foretold.
     """
-    x, k = embeddings.double().numpy(), probabilities.shape[-1]
-    ridge = RidgeCV([max(len(x) * x.var(0).mean(), _LEAST)], store_cv_results=True)
-    shares = []
-    for p in probabilities:
-        y = F.one_hot(p.argmax(-1), k).double().numpy()  # (n, k)
-        left = ridge.fit(x, y).cv_results_[..., 0].sum(0)  # (k,): squared, and left out in turn
-        total = len(y) * y.var(0)
-        # Nothing is foretold of a cluster that is empty, or has all.
-        share = np.divide(left, total, out=np.ones(k), where=total > _LEAST)
-        shares.append(float(share.mean()))
-    return torch.tensor(shares)
+    n, k = probabilities.shape[1:]
+    x = embeddings.double() - embeddings.double().mean(0)  # (n, d)
+    gram = x.T @ x
+    ridge = gram.diagonal().mean().clamp_min(_LEAST)
+    inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=x.dtype))
+    leverage = ((x @ inverse) * x).sum(1) + 1 / n  # (n,): of the image's own label on its own
+    found = []
+    for labels in probabilities.argmax(-1):
+        y = F.one_hot(labels, k).double()  # (n, k)
+        centred = y - y.mean(0)
+        left = centred - x @ (inverse @ (x.T @ centred))
+        left /= (1 - leverage).clamp_min(_LEAST)[:, None]
+        total = centred.square().sum(0)
+        share = left.square().sum(0) / total.clamp_min(_LEAST)
+        share = torch.where(total > _LEAST, share, 1)  # nothing of an empty cluster is foretold
+        elsewhere = ((y - left).argmax(-1) != labels).double().mean()
+        found.append(share.mean() + _ELSEWHERE * elsewhere)
+    return torch.stack(found).float()
 
 
 def decide(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
