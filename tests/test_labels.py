@@ -9,13 +9,7 @@ import torch.nn.functional as F
 from feature_blobs import blobs, small_network
 
 from mfavbs import labels
-from mfavbs.labels import (
-    assign,
-    choose_head,
-    consult,
-    decide,
-    unpredictability,
-)
+from mfavbs.labels import assign, choose_head, consult, decide, unpredictability
 
 
 @pytest.fixture

@@ -125,7 +125,8 @@ def test_heads_start_as_the_partitions():
     assert len(others) == 3
 
 
-def test_images_all_alike_start_every_head_with_a_cluster():
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_images_all_alike_start_heads_that_are_finite():
     network, _ = small_network(np.ones((10, 1, 1, 6), np.float32), k=3, n_cluster_heads=4)
     embeddings = F.normalize(torch.ones(10, 8), dim=-1)
     network.start_heads(embeddings, torch.arange(10).roll(1)[:, None], seed=0)

@@ -96,6 +96,8 @@ class Network(nn.Module):
     def start_heads(self, embeddings: Tensor, neighbours: Tensor, seed: int) -> None:
         """Start every cluster head from another k-means, on embeddings smoothed over neighbours.
 
+        The best comes first; where fewer differ than there are heads, they take turns.
+
         Parameters
         ----------
         embeddings
