@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mfavbs.images import open_images
     from mfavbs.metrics import score
     from mfavbs.prediction import predict_images
-    from mfavbs.runs import Run
+    from mfavbs.results import Run
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ _HOME = {
     "MFAVBs": "blocks",
     "MFAVBsClustering": "estimator",
     "MfavbsError": "errors",
-    "Run": "runs",
+    "Run": "results",
     "ViT": "blocks",
     "cluster_images": "clustering",
     "embed": "features",

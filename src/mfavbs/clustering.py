@@ -26,6 +26,7 @@ from mfavbs.estimator import MFAVBsClustering
 from mfavbs.features import FeatureStore
 from mfavbs.metrics import score
 from mfavbs.report import write_report
+from mfavbs.results import SCHEMA, Run, read_run
 from mfavbs.sources import (
     Features,
     Source,
@@ -57,7 +58,7 @@ def cluster_images(
     device: str = "auto",
     verbose: bool = True,
     **estimator: Any,
-) -> runs.Run:
+) -> Run:
     """Cluster images without labels and write a run folder.
 
     Parameters
@@ -150,7 +151,7 @@ def cluster_images(
     metrics = _metrics(model, features, truth, seed, seconds)
     runs.write_record(out, metrics, _record(features, parameters, str(model.network_.mean.device)))
     write_report(out, features.images)
-    return runs.read_run(out)
+    return read_run(out)
 
 
 def _checked_model(n_clusters: int, **parameters: Any) -> MFAVBsClustering:
@@ -199,7 +200,7 @@ def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
 def _record(features: Features, parameters: dict[str, Any], device: str) -> dict[str, Any]:
     packages = ("torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
     return {
-        "schema": runs.SCHEMA,
+        "schema": SCHEMA,
         "source": features.source,
         "parameters": parameters,
         "encoder": features.encoder,

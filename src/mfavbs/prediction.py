@@ -12,6 +12,7 @@ from mfavbs.errors import RunError, SourceError
 from mfavbs.estimator import MFAVBsClustering
 from mfavbs.images import Images
 from mfavbs.metrics import score
+from mfavbs.results import read_run
 from mfavbs.sources import Source, make_features, name_of, name_source, open_source
 from mfavbs.store import write_json
 
@@ -49,7 +50,7 @@ def predict_images(
         ``out``.
     """
     run = Path(run)
-    record = runs.read_run(run).record
+    record = read_run(run).record
     model = MFAVBsClustering.load(run / runs.MODEL, device)
     opened = open_source(source)
     out = Path(out) if out is not None else run / "predictions" / name_of(opened)
@@ -115,7 +116,7 @@ def evaluate_run(run: str | Path, truth: dict[str, str]) -> dict[str, float]:
     RunError
         If a clustered image has no label in ``truth``.
     """
-    read = runs.read_run(Path(run))
+    read = read_run(Path(run))
     paths = read.path.to_pylist()
     missing = [path for path in paths if path not in truth]
     if missing:
