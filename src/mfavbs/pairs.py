@@ -2,7 +2,7 @@
 
 In: rows of images (b,), every image's neighbours (n, m), the number of views v.
 Out: for the disjoint objective two pairs for each row, for the paper's one; a pair is two views of
-an image.
+an image, or one of them twice.
 
 **The disjoint rule.** After fusion both halves of a pair have seen both of its views. Contrasting
 the halves with each other is then solved by any code of the pair, and nothing is learned of what
@@ -46,7 +46,8 @@ def disjoint_pairs(
     views enough, of the same image: neighbours say what is alike but err, an image's own views do
     not. All three are of one neighbourhood, and no view is in both pairs. That two neighbours of an
     image meet, and not only it and they, ties what is further apart. That one side is a single view
-    keeps the task hard: two fused pairs, which have both seen more, agree too easily.
+    keeps the task hard: two fused pairs, which have both seen more, agree too easily. Of one view
+    alone, an image that is its own only neighbour meets just that.
     """
     order = torch.rand(len(rows), neighbours.shape[1], generator=generator).argsort(dim=1)
     one, two = neighbours[rows[:, None], order[:, [0, -1]]].unbind(1)  # (b,) each
