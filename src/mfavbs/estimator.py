@@ -47,8 +47,8 @@ class MFAVBsClustering(
     n_clusters
         k >= 2.
     objective
-        Both fuse two views of an image. ``"disjoint"`` contrasts them with another view of it or
-        of a neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
+        Both fuse two views of an image. ``"disjoint"`` contrasts them with two other views of it
+        or of a neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
     fusion
         ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.blocks.MFAVBs`.
     n_blocks

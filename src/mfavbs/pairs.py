@@ -2,7 +2,7 @@
 
 In: rows of images (b,), every image's neighbours (n, m), the number of views v.
 Out: for the disjoint objective two pairs for each row, for the paper's one; a pair is two views of
-an image, or one of them twice.
+an image.
 
 **The disjoint rule.** After fusion both halves of a pair have seen both of its views. Contrasting
 the halves with each other is then solved by any code of the pair, and nothing is learned of what
@@ -40,22 +40,26 @@ def paper_pair(rows: Tensor, n_views: int, generator: torch.Generator) -> Pair:
 def disjoint_pairs(
     rows: Tensor, neighbours: Tensor, n_views: int, generator: torch.Generator
 ) -> tuple[Pair, Pair]:
-    """Two views of each image or of one of its neighbours, and a single view to contrast them with.
+    """Two views of each image or of one of its neighbours, and two more to contrast them with.
 
-    The single one, fused with itself, is of another neighbour, or, half of the time where there are
-    views enough, of the same image: neighbours say what is alike but err, an image's own views do
-    not. All three are of one neighbourhood, and no view is in both pairs. That two neighbours of an
-    image meet, and not only it and they, ties what is further apart. That one side is a single view
-    keeps the task hard: two fused pairs, which have both seen more, agree too easily. Of one view
-    alone, an image that is its own only neighbour meets just that.
+    Those are of another neighbour, or, half of the time where there are views enough for two pairs,
+    of the same image: neighbours say what is alike but err, an image's own views do not. All four
+    are of one neighbourhood, and no view is in both pairs. That two neighbours of an image meet,
+    and not only it and they, ties what is further apart. Where an image meets itself the views are
+    dealt out between the pairs; with a single one, nothing can keep the pairs apart.
     """
     order = torch.rand(len(rows), neighbours.shape[1], generator=generator).argsort(dim=1)
     one, two = neighbours[rows[:, None], order[:, [0, -1]]].unbind(1)  # (b,) each
     near = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, rows, one)
-    if n_views >= 3:
+    if n_views >= 4:
         two = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, near, two)
-    views = torch.rand(len(rows), n_views, generator=generator).argsort(dim=1)  # (b, v), shuffled
-    first, second, single = views[:, 0], views[:, 1 % n_views], views[:, -1]
-    if n_views == 2:  # too few for a pair and a single one of the same image
-        second = torch.where(near == two, first, second)
-    return Pair(near, first, second), Pair(two, single, single)
+    first = second = torch.randperm(n_views, generator=generator)
+    if n_views > 1 and (near == two).any():
+        first, second = first[: n_views // 2], first[n_views // 2 :]
+    return _two_views(near, first, generator), _two_views(two, second, generator)
+
+
+def _two_views(rows: Tensor, views: Tensor, generator: torch.Generator) -> Pair:
+    """Two different ones of ``views`` for every row; the same twice where there is one."""
+    order = torch.rand(len(rows), len(views), generator=generator).argsort(dim=1)
+    return Pair(rows, views[order[:, 0]], views[order[:, -1]])
