@@ -121,7 +121,7 @@ def temi(
     rate that the authors' linear rule gives them make, in small sets, as many steps as theirs of
     1,024 do in CIFAR-10's 50,000 images.
 
-    On one core, shared with others, a step took about 0.3 s: 9 minutes for 3,925 images.
+    On one core, shared with others, 3,925 images took 4 to 7 minutes.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ def turtle(
     and no cross-validation. Adapted: one space, and its vectors, the means over the views, are
     scaled to channels of unit size, which CLIP's and DINOv2's own are near to.
 
-    On one core, shared with others, the 6,000 iterations took about 9 minutes of processor time
+    On one core, shared with others, the 6,000 iterations took 10 to 12 minutes
     for 3,925 images of 1,280 features; the time grows with the images up to the batch size.
 
     Parameters
