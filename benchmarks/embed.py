@@ -23,7 +23,8 @@ from pathlib import Path
 
 import torch
 
-from mfavbs.encoders import Encoder, load_encoder, pick_device
+from mfavbs.devices import pick_device
+from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.features import batch_size, embed
 from mfavbs.images import Images, decode, open_images
 from mfavbs.views import Views

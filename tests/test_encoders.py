@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mfavbs.encoders import has_bfloat16, load_encoder, pick_device
+from mfavbs.devices import has_bfloat16, pick_device
+from mfavbs.encoders import load_encoder
 from mfavbs.errors import EncoderError
 from mfavbs.towers import fuse_batch_norms
 from mfavbs.weights import weights_hash

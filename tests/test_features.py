@@ -23,8 +23,8 @@ import mfavbs.shards
 from mfavbs.encoders import load_encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.files import path_from_spreadsheet, read_failures, spreadsheet_path, write_failures
 from mfavbs.images import open_images
-from mfavbs.store import path_from_spreadsheet, read_failures, spreadsheet_path, write_failures
 
 N = 23
 FILES = ("features.npy", "failures.csv", "store.json")

@@ -20,21 +20,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mfavbs.encoders import Encoder, pick_device
+from mfavbs.devices import pick_device
+from mfavbs.encoders import Encoder
 from mfavbs.errors import ImageError, SourceError, StoreError
+from mfavbs.files import ADVICE, read_json, write_failures, write_json
 from mfavbs.images import Images, content_hash, decode
 from mfavbs.progress import Progress
 from mfavbs.shards import SHARD, Part, join_shards, shard_path, write_shard
-from mfavbs.store import (
-    ADVICE,
-    SCHEMA,
-    FeatureStore,
-    check_schema,
-    is_store,
-    read_json,
-    write_failures,
-    write_json,
-)
+from mfavbs.store import SCHEMA, FeatureStore, check_schema, is_store
 from mfavbs.views import VIEWS_VERSION, Views
 
 __all__ = ["FeatureStore", "embed", "is_store", "write_failures"]

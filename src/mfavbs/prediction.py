@@ -10,11 +10,11 @@ from pathlib import Path
 from mfavbs import runs
 from mfavbs.errors import RunError, SourceError
 from mfavbs.estimator import MFAVBsClustering
+from mfavbs.files import write_json
 from mfavbs.images import Images
 from mfavbs.metrics import score
 from mfavbs.results import read_run
 from mfavbs.sources import Source, make_features, name_of, name_source, open_source
-from mfavbs.store import write_json
 
 
 def predict_images(

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
-from mfavbs.store import path_from_spreadsheet
+from mfavbs.files import path_from_spreadsheet
 
 SCHEMA = 1
 # What each file must hold, and what it may; a key that may be missing may be null as well.

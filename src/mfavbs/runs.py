@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
+from mfavbs.files import spreadsheet_path, write_json, write_whole
 from mfavbs.results import read_record
-from mfavbs.store import spreadsheet_path, write_json, write_whole
 
 # All that a run writes, and so all that overwriting one may remove; run.json is written last.
 FILES = ("run.json", "labels.csv", "labels.parquet", "failures.csv", "metrics.json", "report.html")

@@ -13,9 +13,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from sklearn.utils.validation import check_is_fitted
 
-from mfavbs.encoders import pick_device
+from mfavbs.devices import pick_device
 from mfavbs.errors import RunError
-from mfavbs.store import write_json
+from mfavbs.files import write_json
 
 MODEL_SCHEMA = 2
 # What reading a model that was cut off or edited ends in.

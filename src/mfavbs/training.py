@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
 from torch import Tensor
 
-from mfavbs.encoders import has_bfloat16, pick_device
+from mfavbs.devices import has_bfloat16, pick_device
 from mfavbs.errors import RunError
 from mfavbs.losses import balance_loss, cluster_loss, instance_loss
 from mfavbs.network import Network

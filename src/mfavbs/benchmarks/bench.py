@@ -21,15 +21,16 @@ from mfavbs.benchmarks import methods
 from mfavbs.benchmarks.table import row_of, write_tables
 from mfavbs.benchmarks.trial import TrialError, run_trial
 from mfavbs.datasets import DATASETS, open_dataset
-from mfavbs.encoders import DEFAULT_ENCODER, load_encoder, pick_device
+from mfavbs.devices import pick_device
+from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
 from mfavbs.features import FeatureStore, embed
+from mfavbs.files import read_json, write_json
 from mfavbs.images import Images, folder_labels
 from mfavbs.metrics import purity, score
 from mfavbs.progress import Progress
 from mfavbs.runs import FEATURES, unwritable
 from mfavbs.sources import open_source
-from mfavbs.store import read_json, write_json
 
 RESULTS = "results"
 _MADE_BY = (

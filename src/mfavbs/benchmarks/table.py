@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mfavbs.store import write_json, write_whole
+from mfavbs.files import write_json, write_whole
 
 SCORES = ("acc", "nmi", "ari", "purity")
 
