@@ -26,8 +26,8 @@ import torch
 from mfavbs.devices import pick_device
 from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.features import batch_size, embed
-from mfavbs.images import Images, decode, open_images
-from mfavbs.views import Views
+from mfavbs.images.opening import Images, decode, open_images
+from mfavbs.images.views import Views
 
 
 def ready_batches(images: Images, encoder: Encoder, n_views: int, step: int) -> list[torch.Tensor]:

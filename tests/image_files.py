@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from mfavbs.errors import ImageError
-from mfavbs.images import decode
+from mfavbs.images.opening import decode
 
 RED = (200, 40, 30)
 

@@ -17,7 +17,7 @@ from mfavbs.datasets import DATASETS, open_dataset
 from mfavbs.encoders import load_encoder
 from mfavbs.errors import SourceError
 from mfavbs.features import embed
-from mfavbs.images import content_hash, decode
+from mfavbs.images.opening import content_hash, decode
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 NAMES = {

@@ -8,7 +8,7 @@ from image_files import RED, close, encoded, noise, red
 from PIL import Image, ImageCms, features
 
 from mfavbs.errors import ImageError
-from mfavbs.images import content_hash, decode
+from mfavbs.images.opening import content_hash, decode
 
 # ---- decoding: formats and modes ----
 
@@ -231,7 +231,7 @@ def test_any_exception_of_pillow(monkeypatch):
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("mfavbs.decoding.Image.open", fail)
+    monkeypatch.setattr("mfavbs.images.decoding.Image.open", fail)
     with pytest.raises(ImageError, match=r"^damaged: MemoryError"):
         decode(b"x")
 

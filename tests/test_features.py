@@ -24,7 +24,7 @@ from mfavbs.encoders import load_encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.features import FeatureStore, embed, is_store
 from mfavbs.files import path_from_spreadsheet, read_failures, spreadsheet_path, write_failures
-from mfavbs.images import open_images
+from mfavbs.images.opening import open_images
 
 N = 23
 FILES = ("features.npy", "failures.csv", "store.json")
@@ -367,7 +367,7 @@ SCRIPT = """
 import os, sys
 import mfavbs.features, mfavbs.shards
 from mfavbs.encoders import load_encoder
-from mfavbs.images import decode, open_images
+from mfavbs.images.opening import decode, open_images
 mfavbs.shards.SHARD = mfavbs.features.SHARD = 8
 if sys.argv[3] == "dies":
     def decode(content, at_least=None, decode=decode):

@@ -12,7 +12,7 @@ from PIL import Image
 from report_runs import ATTRIBUTES, HOSTILE, TAGS, Page, make_run
 
 from mfavbs.errors import RunError
-from mfavbs.images import open_images
+from mfavbs.images.opening import open_images
 from mfavbs.report import collect, render, write_report
 
 

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import ColorJitter
 from torchvision.transforms.v2 import functional as F
 
-from mfavbs.views import LUMA, Views, _colour, view_seed
+from mfavbs.images.views import LUMA, Views, _colour, view_seed
 
 
 def photo(width=60, height=48, seed=0, low=0, high=256):
@@ -110,7 +110,7 @@ class Unspeakable:
 @pytest.mark.parametrize(("hue", "tolerance"), [((0.0, 0.0), 0.01), ((-0.1, 0.1), 25)])
 def test_colour_is_torchvisions(monkeypatch, hue, tolerance):
     """Where nothing clips: exactly, but for the hue, turned in YIQ here and in HSV there."""
-    monkeypatch.setattr("mfavbs.views.HUE", hue)
+    monkeypatch.setattr("mfavbs.images.views.HUE", hue)
     image = F.pil_to_tensor(photo(low=110, high=146))
     flat = image.flatten(1).float()
     kernels = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue]

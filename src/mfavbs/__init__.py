@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mfavbs.errors import MfavbsError
     from mfavbs.estimator import MFAVBsClustering
     from mfavbs.features import FeatureStore, embed
-    from mfavbs.images import open_images
+    from mfavbs.images.opening import open_images
     from mfavbs.metrics import score
     from mfavbs.prediction import predict_images
     from mfavbs.results import Run

@@ -154,7 +154,7 @@ def embed(
     """Encode the images of SOURCE once, for `mfavbs cluster STORE`."""
     from mfavbs.encoders import load_encoder
     from mfavbs.features import embed as embed_images
-    from mfavbs.images import open_images
+    from mfavbs.images.opening import open_images
 
     store = embed_images(
         open_images(source),

@@ -24,11 +24,11 @@ from mfavbs.devices import pick_device
 from mfavbs.encoders import Encoder
 from mfavbs.errors import ImageError, SourceError, StoreError
 from mfavbs.files import ADVICE, read_json, write_failures, write_json
-from mfavbs.images import Images, content_hash, decode
+from mfavbs.images.opening import Images, content_hash, decode
+from mfavbs.images.views import VIEWS_VERSION, Views
 from mfavbs.progress import Progress
 from mfavbs.shards import SHARD, Part, join_shards, shard_path, write_shard
 from mfavbs.store import SCHEMA, FeatureStore, check_schema, is_store
-from mfavbs.views import VIEWS_VERSION, Views
 
 __all__ = ["FeatureStore", "embed", "is_store", "write_failures"]
 
@@ -55,7 +55,7 @@ def embed(
     Parameters
     ----------
     images
-        From :func:`mfavbs.images.open_images`.
+        From :func:`mfavbs.images.opening.open_images`.
     out
         Folder of the store. A finished one made with the same parameters is returned as it is,
         an unfinished one goes on from its last whole shard. Until it is finished it takes twice

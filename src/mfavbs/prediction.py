@@ -11,7 +11,7 @@ from mfavbs import runs
 from mfavbs.errors import RunError, SourceError
 from mfavbs.estimator import MFAVBsClustering
 from mfavbs.files import write_json
-from mfavbs.images import Images
+from mfavbs.images.opening import Images
 from mfavbs.metrics import score
 from mfavbs.results import read_run
 from mfavbs.sources import Source, make_features, name_of, name_source, open_source

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from mfavbs.encoders import Encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.files import write_failures, write_json, write_whole
-from mfavbs.images import Images, folder_labels
+from mfavbs.images.opening import Images, folder_labels
 
 SHARD = 512  # images; a kill loses at most this much work. Part of the bytes: raise SCHEMA with it
 

@@ -16,7 +16,7 @@ from mfavbs import runs
 from mfavbs.encoders import load_encoder
 from mfavbs.errors import EncoderError, SourceError
 from mfavbs.features import FeatureStore, embed, is_store
-from mfavbs.images import Images, folder_labels, open_images
+from mfavbs.images.opening import Images, folder_labels, open_images
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 _ONE_FOLDER = (

@@ -26,7 +26,7 @@ from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
 from mfavbs.features import FeatureStore, embed
 from mfavbs.files import read_json, write_json
-from mfavbs.images import Images, folder_labels
+from mfavbs.images.opening import Images, folder_labels
 from mfavbs.metrics import purity, score
 from mfavbs.progress import Progress
 from mfavbs.runs import FEATURES, unwritable

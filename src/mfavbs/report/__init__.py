@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from mfavbs.errors import RunError
-from mfavbs.images import Images
+from mfavbs.images.opening import Images
 from mfavbs.report.data import ReportData, collect
 from mfavbs.report.page import render
 
@@ -23,7 +23,7 @@ def write_report(run: str | os.PathLike[str], images: Images | None = None) -> P
     run
         A run folder as ``mfavbs cluster`` leaves it.
     images
-        The images clustered, an object of :mod:`mfavbs.images`. By default they are opened where
+        The images clustered, an object of :mod:`mfavbs.images.opening`. By default they are opened where
         ``run.json`` says they were; where that fails, the report is written without thumbnails
         and says why.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mfavbs.images import Images
+from mfavbs.images.opening import Images
 from mfavbs.report.thumbnails import Thumbnail, open_source, thumbnails
 from mfavbs.results import Run, read_probabilities, read_run
 

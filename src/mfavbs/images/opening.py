@@ -16,9 +16,9 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from mfavbs.decoding import content_hash, decode
 from mfavbs.errors import ImageError, SourceError
-from mfavbs.finding import SUFFIXES, hidden, lines, listed, suffix_of, utf8, walk
+from mfavbs.images.decoding import content_hash, decode
+from mfavbs.images.finding import SUFFIXES, hidden, lines, listed, suffix_of, utf8, walk
 
 __all__ = ["Images", "content_hash", "decode", "folder_labels", "open_images"]
 
