@@ -13,7 +13,7 @@ import pytest
 import torchvision
 from image_files import encoded, red, write
 
-from mfavbs.datasets import DATASETS, open_dataset
+from mfavbs.datasets.opening import DATASETS, open_dataset
 from mfavbs.encoders import load_encoder
 from mfavbs.errors import SourceError
 from mfavbs.features import embed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mfavbs.blocks import FAVB, MFAVBs, ViT
     from mfavbs.clustering import cluster_images
-    from mfavbs.datasets import open_dataset
+    from mfavbs.datasets.opening import open_dataset
     from mfavbs.encoders import load_encoder
     from mfavbs.errors import MfavbsError
     from mfavbs.estimator import MFAVBsClustering

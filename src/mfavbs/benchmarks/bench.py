@@ -20,7 +20,7 @@ from mfavbs import __version__
 from mfavbs.benchmarks import methods
 from mfavbs.benchmarks.table import row_of, write_tables
 from mfavbs.benchmarks.trial import TrialError, run_trial
-from mfavbs.datasets import DATASETS, open_dataset
+from mfavbs.datasets.opening import DATASETS, open_dataset
 from mfavbs.devices import pick_device
 from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
@@ -62,7 +62,7 @@ def bench(
     ----------
     source
         A feature store; images in one sub-folder for each label (a folder or a ``.tar``); or the
-        name of a data set, see :func:`mfavbs.datasets.open_dataset`. What exists as a path is
+        name of a data set, see :func:`mfavbs.datasets.opening.open_dataset`. What exists as a path is
         taken for a path.
     names
         Of :data:`mfavbs.benchmarks.methods.OURS` and :data:`~mfavbs.benchmarks.methods.PEERS`.

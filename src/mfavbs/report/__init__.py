@@ -23,7 +23,7 @@ def write_report(run: str | os.PathLike[str], images: Images | None = None) -> P
     run
         A run folder as ``mfavbs cluster`` leaves it.
     images
-        The images clustered, an object of :mod:`mfavbs.images.opening`. By default they are opened where
+        The images clustered, from :func:`mfavbs.open_images`. By default they are opened where
         ``run.json`` says they were; where that fails, the report is written without thumbnails
         and says why.
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mfavbs.datasets.protocols import SETS, Protocol
 from mfavbs.errors import SourceError
 from mfavbs.images.opening import TAR_SUFFIXES, Images, open_images
-from mfavbs.protocols import SETS, Protocol
 
 __all__ = ["DATASETS", "DataSet", "open_dataset"]
 
