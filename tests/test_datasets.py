@@ -14,7 +14,7 @@ import torchvision
 from image_files import encoded, red, write
 
 from mfavbs.datasets.opening import DATASETS, open_dataset
-from mfavbs.encoders import load_encoder
+from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import SourceError
 from mfavbs.features import embed
 from mfavbs.images.opening import content_hash, decode

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mfavbs.devices import has_bfloat16, pick_device
-from mfavbs.encoders import load_encoder
+from mfavbs.encoders.encoder import load_encoder
+from mfavbs.encoders.towers import fuse_batch_norms
+from mfavbs.encoders.weights import weights_hash
 from mfavbs.errors import EncoderError
-from mfavbs.towers import fuse_batch_norms
-from mfavbs.weights import weights_hash
 
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
 STD = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
@@ -295,7 +295,7 @@ def test_sizes_and_grids_that_cannot_be(tiny_clip, clip_weights):
 
 NO_NETWORK = """
 import sys
-from mfavbs.encoders import load_encoder
+from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import EncoderError
 for name in sys.argv[1:]:
     try:

@@ -20,7 +20,7 @@ from image_files import noise, write
 
 import mfavbs.features
 import mfavbs.shards
-from mfavbs.encoders import load_encoder
+from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.features import FeatureStore, embed, is_store
 from mfavbs.files import path_from_spreadsheet, read_failures, spreadsheet_path, write_failures
@@ -366,7 +366,7 @@ def test_no_path_is_a_formula(tmp_path, key):
 SCRIPT = """
 import os, sys
 import mfavbs.features, mfavbs.shards
-from mfavbs.encoders import load_encoder
+from mfavbs.encoders.encoder import load_encoder
 from mfavbs.images.opening import decode, open_images
 mfavbs.shards.SHARD = mfavbs.features.SHARD = 8
 if sys.argv[3] == "dies":

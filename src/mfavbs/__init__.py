@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from mfavbs.blocks import FAVB, MFAVBs, ViT
     from mfavbs.clustering import cluster_images
     from mfavbs.datasets.opening import open_dataset
-    from mfavbs.encoders import load_encoder
+    from mfavbs.encoders.encoder import load_encoder
     from mfavbs.errors import MfavbsError
     from mfavbs.estimator import MFAVBsClustering
     from mfavbs.features import FeatureStore, embed

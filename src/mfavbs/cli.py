@@ -152,7 +152,7 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Encode the images of SOURCE once, for `mfavbs cluster STORE`."""
-    from mfavbs.encoders import load_encoder
+    from mfavbs.encoders.encoder import load_encoder
     from mfavbs.features import embed as embed_images
     from mfavbs.images.opening import open_images
 

@@ -20,7 +20,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
 from mfavbs import __version__, runs
-from mfavbs.encoders import DEFAULT_ENCODER
+from mfavbs.encoders.encoder import DEFAULT_ENCODER
 from mfavbs.errors import MfavbsError, SourceError
 from mfavbs.estimator import MFAVBsClustering
 from mfavbs.features import FeatureStore
@@ -72,7 +72,7 @@ def cluster_images(
     out
         The run folder. Interrupted, the same call goes on with it.
     encoder, weights, image_size, grid
-        As in :func:`mfavbs.encoders.load_encoder`; not looked at where the source is features.
+        As in :func:`mfavbs.encoders.encoder.load_encoder`; not looked at where the source is features.
     n_views
         Views of every image, the clean one included.
     seed

@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mfavbs.devices import pick_device
-from mfavbs.encoders import Encoder
+from mfavbs.encoders.encoder import Encoder
 from mfavbs.errors import ImageError, SourceError, StoreError
 from mfavbs.files import ADVICE, read_json, write_failures, write_json
 from mfavbs.images.opening import Images, content_hash, decode
@@ -61,7 +61,7 @@ def embed(
         an unfinished one goes on from its last whole shard. Until it is finished it takes twice
         the space.
     encoder
-        From :func:`mfavbs.encoders.load_encoder`.
+        From :func:`mfavbs.encoders.encoder.load_encoder`.
     n_views
         v >= 1, the clean view counted in.
     seed

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mfavbs import runs
-from mfavbs.encoders import load_encoder
+from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import EncoderError, SourceError
 from mfavbs.features import FeatureStore, embed, is_store
 from mfavbs.images.opening import Images, folder_labels, open_images

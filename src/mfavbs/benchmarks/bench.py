@@ -22,7 +22,7 @@ from mfavbs.benchmarks.table import row_of, write_tables
 from mfavbs.benchmarks.trial import TrialError, run_trial
 from mfavbs.datasets.opening import DATASETS, open_dataset
 from mfavbs.devices import pick_device
-from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
+from mfavbs.encoders.encoder import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
 from mfavbs.features import FeatureStore, embed
 from mfavbs.files import read_json, write_json

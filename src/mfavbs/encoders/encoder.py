@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mfavbs.devices import has_bfloat16
+from mfavbs.encoders.pretrained import closest, explained, from_open_clip, from_timm
+from mfavbs.encoders.towers import PixelsTower, Tower
 from mfavbs.errors import EncoderError
-from mfavbs.pretrained import closest, explained, from_open_clip, from_timm
-from mfavbs.towers import PixelsTower, Tower
 
 DEFAULT_ENCODER = "open_clip:ViT-B-32/openai"
 KINDS = "open_clip:MODEL/PRETRAINED, timm:MODEL or pixels"

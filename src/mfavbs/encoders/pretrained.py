@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from mfavbs.errors import EncoderError
-from mfavbs.towers import OpenClipTower, TimmTower, fuse_batch_norms
-from mfavbs.weights import (
+from mfavbs.encoders.towers import OpenClipTower, TimmTower, fuse_batch_norms
+from mfavbs.encoders.weights import (
     fetch_weights,
     fit_weights,
     not_downloaded,
@@ -25,6 +24,7 @@ from mfavbs.weights import (
     read_weights,
     weights_hash,
 )
+from mfavbs.errors import EncoderError
 
 # What the libraries call the weights in their repositories on the hub, best first.
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
