@@ -23,8 +23,8 @@ from mfavbs.benchmarks.methods import OURS, PEERS, with_tokens
 from mfavbs.benchmarks.table import markdown, row_of
 from mfavbs.benchmarks.trial import TrialError, run_trial
 from mfavbs.errors import MfavbsError, RunError, SourceError
+from mfavbs.features.store import FeatureStore
 from mfavbs.files import write_failures, write_json
-from mfavbs.store import FeatureStore
 
 
 def save_store(folder: Path, y, features) -> Path:

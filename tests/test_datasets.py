@@ -16,7 +16,7 @@ from image_files import encoded, red, write
 from mfavbs.datasets.opening import DATASETS, open_dataset
 from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import SourceError
-from mfavbs.features import embed
+from mfavbs.features.embedding import embed
 from mfavbs.images.opening import content_hash, decode
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

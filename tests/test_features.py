@@ -18,11 +18,11 @@ import pytest
 import torch
 from image_files import noise, write
 
-import mfavbs.features
-import mfavbs.shards
+import mfavbs.features.embedding
+import mfavbs.features.shards
 from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
-from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.features.embedding import FeatureStore, embed, is_store
 from mfavbs.files import path_from_spreadsheet, read_failures, spreadsheet_path, write_failures
 from mfavbs.images.opening import open_images
 
@@ -43,8 +43,8 @@ def source(tmp_path):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(mfavbs.shards, "SHARD", 8)
-    monkeypatch.setattr(mfavbs.features, "SHARD", 8)
+    monkeypatch.setattr(mfavbs.features.shards, "SHARD", 8)
+    monkeypatch.setattr(mfavbs.features.embedding, "SHARD", 8)
 
 
 def make(source, out, **options):
@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     source, tmp_path, monkeypatch, n_shards, n_workers
 ):
     make(source, tmp_path / "whole")
-    write_shard = mfavbs.shards.write_shard
+    write_shard = mfavbs.features.shards.write_shard
 
     def write_some(path, parts):
         if int(path.stem) == n_shards:
@@ -111,7 +111,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         write_shard(path, parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mfavbs.features, "write_shard", write_some)
+        patch.setattr(mfavbs.features.embedding, "write_shard", write_some)
         with pytest.raises(Interrupt):
             make(source, tmp_path / "store", n_workers=n_workers)
     assert is_store(tmp_path / "store")
@@ -328,7 +328,7 @@ def test_a_newer_schema(source, tmp_path):
 
 def test_a_damaged_shard_is_named(source, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(mfavbs.features, "join_shards", lambda *_: 1 / 0)
+        patch.setattr(mfavbs.features.embedding, "join_shards", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             make(source, tmp_path / "store")
     shard = tmp_path / "store/shards/00000001.safetensors"
@@ -365,22 +365,22 @@ def test_no_path_is_a_formula(tmp_path, key):
 
 SCRIPT = """
 import os, sys
-import mfavbs.features, mfavbs.shards
+import mfavbs.features.embedding, mfavbs.features.shards
 from mfavbs.encoders.encoder import load_encoder
 from mfavbs.images.opening import decode, open_images
-mfavbs.shards.SHARD = mfavbs.features.SHARD = 8
+mfavbs.features.shards.SHARD = mfavbs.features.embedding.SHARD = 8
 if sys.argv[3] == "dies":
     def decode(content, at_least=None, decode=decode):
-        if mfavbs.features.torch.utils.data.get_worker_info():
+        if mfavbs.features.embedding.torch.utils.data.get_worker_info():
             os.kill(os.getpid(), 9)
         return decode(content, at_least)
-    mfavbs.features.decode = decode
+    mfavbs.features.embedding.decode = decode
 encoder = load_encoder("pixels", image_size=8)
 print("go", flush=True)
 try:
-    mfavbs.features.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3, n_workers=1,
+    mfavbs.features.embedding.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3, n_workers=1,
                           device="cpu", verbose=False)
-except mfavbs.features.StoreError as error:
+except mfavbs.features.embedding.StoreError as error:
     print(error)
 """
 

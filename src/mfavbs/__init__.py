@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mfavbs.encoders.encoder import load_encoder
     from mfavbs.errors import MfavbsError
     from mfavbs.estimator import MFAVBsClustering
-    from mfavbs.features import FeatureStore, embed
+    from mfavbs.features.embedding import FeatureStore, embed
     from mfavbs.images.opening import open_images
     from mfavbs.metrics import score
     from mfavbs.prediction import predict_images

@@ -153,7 +153,7 @@ def embed(
 ) -> None:
     """Encode the images of SOURCE once, for `mfavbs cluster STORE`."""
     from mfavbs.encoders.encoder import load_encoder
-    from mfavbs.features import embed as embed_images
+    from mfavbs.features.embedding import embed as embed_images
     from mfavbs.images.opening import open_images
 
     store = embed_images(

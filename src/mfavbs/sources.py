@@ -15,7 +15,7 @@ import numpy as np
 from mfavbs import runs
 from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import EncoderError, SourceError
-from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.features.embedding import FeatureStore, embed, is_store
 from mfavbs.images.opening import Images, folder_labels, open_images
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images

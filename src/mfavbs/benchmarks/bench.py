@@ -24,7 +24,7 @@ from mfavbs.datasets.opening import DATASETS, open_dataset
 from mfavbs.devices import pick_device
 from mfavbs.encoders.encoder import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
-from mfavbs.features import FeatureStore, embed
+from mfavbs.features.embedding import FeatureStore, embed
 from mfavbs.files import read_json, write_json
 from mfavbs.images.opening import Images, folder_labels
 from mfavbs.metrics import purity, score

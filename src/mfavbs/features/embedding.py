@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader, Dataset
 from mfavbs.devices import pick_device
 from mfavbs.encoders.encoder import Encoder
 from mfavbs.errors import ImageError, SourceError, StoreError
+from mfavbs.features.shards import SHARD, Part, join_shards, shard_path, write_shard
+from mfavbs.features.store import SCHEMA, FeatureStore, check_schema, is_store
 from mfavbs.files import ADVICE, read_json, write_failures, write_json
 from mfavbs.images.opening import Images, content_hash, decode
 from mfavbs.images.views import VIEWS_VERSION, Views
 from mfavbs.progress import Progress
-from mfavbs.shards import SHARD, Part, join_shards, shard_path, write_shard
-from mfavbs.store import SCHEMA, FeatureStore, check_schema, is_store
 
 __all__ = ["FeatureStore", "embed", "is_store", "write_failures"]
 
