@@ -17,10 +17,10 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mfavbs.neighbours import nearest_neighbours
-from mfavbs.network import Network, mean_view
-from mfavbs.pairs import disjoint_pairs
-from mfavbs.training import accelerator_on, step_losses, train
+from mfavbs.model.neighbours import nearest_neighbours
+from mfavbs.model.network import Network, mean_view
+from mfavbs.model.pairs import disjoint_pairs
+from mfavbs.model.training import accelerator_on, step_losses, train
 
 EDGE = 1024
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mfavbs.network import Network
+from mfavbs.model.network import Network
 
 
 def blobs(n=90, n_views=2, n_tokens=1, n_features=12, k=3, noise=0.1, seed=0):

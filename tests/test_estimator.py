@@ -16,11 +16,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mfavbs import MFAVBsClustering, estimator, training
-from mfavbs import network as network_module
-from mfavbs.checking import check_features
+from mfavbs import MFAVBsClustering
 from mfavbs.errors import MfavbsError, RunError, SourceError
-from mfavbs.saving import MODEL_SCHEMA
+from mfavbs.model import estimator, training
+from mfavbs.model import network as network_module
+from mfavbs.model.checking import check_features
+from mfavbs.model.saving import MODEL_SCHEMA
 
 SMALL = {"n_clusters": 3, "epochs": 2, "dim": 16, "n_cluster_heads": 2, "device": "cpu"}
 FEATURES, Y = blobs(60, n_views=2, n_tokens=2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mfavbs.heads import ClusterHeads, InstanceHead
+from mfavbs.model.heads import ClusterHeads, InstanceHead
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from feature_blobs import blobs, small_network
 
-from mfavbs import labels
-from mfavbs.labels import assign, choose_head, consult, decide, unpredictability
+from mfavbs.model import labels
+from mfavbs.model.labels import assign, choose_head, consult, decide, unpredictability
 
 
 @pytest.fixture

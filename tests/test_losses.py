@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfavbs.losses import balance_loss, cluster_loss, instance_loss
+from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
 
 
 def embeddings(b=7, d=5, seed=0):

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.neighbors import NearestNeighbors
 
-from mfavbs import neighbours
-from mfavbs.neighbours import nearest, nearest_neighbours
+from mfavbs.model import neighbours
+from mfavbs.model.neighbours import nearest, nearest_neighbours
 
 
 def units(n, d=8, seed=0):

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from feature_blobs import blobs, small_network
 from sklearn.metrics import adjusted_rand_score
 
-from mfavbs import network as network_module
-from mfavbs.neighbours import nearest_neighbours
-from mfavbs.network import Network, _partitions, mean_view
+from mfavbs.model import network as network_module
+from mfavbs.model.neighbours import nearest_neighbours
+from mfavbs.model.network import Network, _partitions, mean_view
 
 
 @pytest.mark.parametrize(("n", "v", "t", "f"), [(20, 1, 1, 12), (20, 3, 5, 12), (2, 2, 1, 4)])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mfavbs.pairs import disjoint_pairs, paper_pair
+from mfavbs.model.pairs import disjoint_pairs, paper_pair
 
 N, B = 30, 24
 

@@ -14,7 +14,7 @@ from mfavbs.benchmarks import classical, scan, temi, turtle
 from mfavbs.benchmarks.contrastive_clustering import contrastive_clustering
 from mfavbs.errors import MfavbsError
 from mfavbs.metrics import accuracy
-from mfavbs.neighbours import nearest_neighbours
+from mfavbs.model.neighbours import nearest_neighbours
 
 FEATURES, Y = blobs(240, n_views=3, n_features=16, k=4, noise=0.12)
 QUICK = {

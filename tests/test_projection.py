@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from feature_blobs import blobs
 
-from mfavbs import projection
-from mfavbs.projection import fit_projection, unit
+from mfavbs.model import projection
+from mfavbs.model.projection import fit_projection, unit
 
 
 def seeded(seed=0):

@@ -9,11 +9,12 @@ import torch
 from accelerate import Accelerator
 from feature_blobs import blobs, small_network
 
-from mfavbs import MFAVBsClustering, training
+from mfavbs import MFAVBsClustering
 from mfavbs.errors import RunError
-from mfavbs.neighbours import nearest_neighbours
-from mfavbs.network import mean_view
-from mfavbs.training import default_epochs, train
+from mfavbs.model import training
+from mfavbs.model.neighbours import nearest_neighbours
+from mfavbs.model.network import mean_view
+from mfavbs.model.training import default_epochs, train
 
 FEATURES, Y = blobs(48, n_views=3, k=3)
 

@@ -4,15 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mfavbs.blocks import FAVB, MFAVBs, ViT
     from mfavbs.clustering import cluster_images
     from mfavbs.datasets.opening import open_dataset
     from mfavbs.encoders.encoder import load_encoder
     from mfavbs.errors import MfavbsError
-    from mfavbs.estimator import MFAVBsClustering
     from mfavbs.features.embedding import FeatureStore, embed
     from mfavbs.images.opening import open_images
     from mfavbs.metrics import score
+    from mfavbs.model.blocks import FAVB, MFAVBs, ViT
+    from mfavbs.model.estimator import MFAVBsClustering
     from mfavbs.prediction import predict_images
     from mfavbs.results import Run
 

@@ -22,9 +22,9 @@ from sklearn.preprocessing import normalize
 from mfavbs import __version__, runs
 from mfavbs.encoders.encoder import DEFAULT_ENCODER
 from mfavbs.errors import MfavbsError, SourceError
-from mfavbs.estimator import MFAVBsClustering
 from mfavbs.features.embedding import FeatureStore
 from mfavbs.metrics import score
+from mfavbs.model.estimator import MFAVBsClustering
 from mfavbs.report import write_report
 from mfavbs.results import SCHEMA, Run, read_run
 from mfavbs.sources import (

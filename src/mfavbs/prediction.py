@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mfavbs import runs
 from mfavbs.errors import RunError, SourceError
-from mfavbs.estimator import MFAVBsClustering
 from mfavbs.files import write_json
 from mfavbs.images.opening import Images
 from mfavbs.metrics import score
+from mfavbs.model.estimator import MFAVBsClustering
 from mfavbs.results import read_run
 from mfavbs.sources import Source, make_features, name_of, name_source, open_source
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mfavbs.benchmarks.classical import pooled_views
-from mfavbs.losses import balance_loss, cluster_loss, instance_loss
-from mfavbs.pairs import paper_pair
+from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
+from mfavbs.model.pairs import paper_pair
 
 _CHUNK = 4096  # images labelled at once
 

@@ -71,7 +71,7 @@ def parameters_of(name: str) -> dict[str, Any]:
     if name in PEERS:
         _, _, _, *rest = inspect.signature(_peer(name)).parameters.values()
         return {p.name: p.default for p in rest if p.default is not p.empty}
-    from mfavbs.estimator import MFAVBsClustering
+    from mfavbs.model.estimator import MFAVBsClustering
 
     elsewhere = ("n_clusters", "device", "random_state", "verbose")
     defaults = MFAVBsClustering().get_params()
@@ -87,7 +87,7 @@ def prepare(name: str, features: np.ndarray) -> np.ndarray:
         return features
     n_tokens = OURS[name].get("tokens")
     features = features if n_tokens is None else with_tokens(features, n_tokens)
-    import_module("mfavbs.estimator")
+    import_module("mfavbs.model.estimator")
     return features
 
 
@@ -95,7 +95,7 @@ def cluster(name: str, features: np.ndarray, k: int, seed: int, device: str) -> 
     """Labels (n,) of one method."""
     if name in PEERS:
         return _peer(name)(features, k, seed)
-    from mfavbs.estimator import MFAVBsClustering
+    from mfavbs.model.estimator import MFAVBsClustering
 
     parameters = {key: value for key, value in OURS[name].items() if key != "tokens"}
     return MFAVBsClustering(k, random_state=seed, device=device, **parameters).fit_predict(features)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mfavbs.benchmarks.classical import pooled_views
-from mfavbs.losses import balance_loss
-from mfavbs.neighbours import nearest_neighbours
-from mfavbs.network import mean_view
+from mfavbs.model.losses import balance_loss
+from mfavbs.model.neighbours import nearest_neighbours
+from mfavbs.model.network import mean_view
 
 _CHUNK = 4096  # images labelled at once
 

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from mfavbs.benchmarks.classical import mean_embedding
-from mfavbs.neighbours import nearest_neighbours
+from mfavbs.model.neighbours import nearest_neighbours
 
 _TEMPERATURE = 0.1  # of student and teacher
 _PRIOR_MOMENTUM = 0.9  # of the running mean assignment

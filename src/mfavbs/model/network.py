@@ -14,9 +14,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
-from mfavbs.blocks import MFAVBs
-from mfavbs.heads import ClusterHeads, InstanceHead
-from mfavbs.projection import fit_projection, unit
+from mfavbs.model.blocks import MFAVBs
+from mfavbs.model.heads import ClusterHeads, InstanceHead
+from mfavbs.model.projection import fit_projection, unit
 
 # k-means sees each embedding as the mean of its neighbourhood, three times over. On principal
 # components and with 20 neighbours four starts then ended at 0.83 to 0.93 ACC on Imagenette instead
@@ -32,7 +32,7 @@ class Network(nn.Module):
     """Features of a pair of views -> what the losses contrast.
 
     The features are l2-normalised, centred and projected onto ``dim`` components
-    (:func:`mfavbs.projection.fit_projection`), which are fitted once and stay fixed: the network
+    (:func:`mfavbs.model.projection.fit_projection`), which are fitted once and stay fixed: the network
     starts as the pretrained features, and training moves vectors of ``dim`` instead of the
     encoder's width.
 
@@ -47,7 +47,7 @@ class Network(nn.Module):
     dim
         Width d of the tokens inside.
     **mfavbs
-        Parameters of :class:`mfavbs.blocks.MFAVBs`.
+        Parameters of :class:`mfavbs.model.blocks.MFAVBs`.
     """
 
     mean: Tensor  # (t, f)

@@ -21,14 +21,20 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from mfavbs.blocks import Fusion
-from mfavbs.checking import check_features
 from mfavbs.errors import SourceError
-from mfavbs.labels import assign, choose_head, consult, decide
-from mfavbs.neighbours import nearest_neighbours
-from mfavbs.network import Network, mean_view
-from mfavbs.saving import load_model, save_model
-from mfavbs.training import Objective, accelerator_on, default_epochs, restore_projection, train
+from mfavbs.model.blocks import Fusion
+from mfavbs.model.checking import check_features
+from mfavbs.model.labels import assign, choose_head, consult, decide
+from mfavbs.model.neighbours import nearest_neighbours
+from mfavbs.model.network import Network, mean_view
+from mfavbs.model.saving import load_model, save_model
+from mfavbs.model.training import (
+    Objective,
+    accelerator_on,
+    default_epochs,
+    restore_projection,
+    train,
+)
 
 _GATE = 0.05  # on Imagenette, seed 0: ACC 0.946 with 0.01, 0.948 with 0.05 and with 0.1
 _CLUSTER_HEADS = 8
@@ -50,7 +56,7 @@ class MFAVBsClustering(
         Both fuse two views of an image. ``"disjoint"`` contrasts them with two other views of it
         or of a neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
     fusion
-        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.blocks.MFAVBs`.
+        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.model.blocks.MFAVBs`.
     n_blocks
         M >= 0, fusing-augmenting blocks in a row.
     shared_depth, fused_depth
@@ -68,7 +74,7 @@ class MFAVBsClustering(
         former for the disjoint objective and the latter for the paper's.
     n_cluster_heads
         Heads trained side by side, of which the one answers that a linear rule foretells best
-        (:func:`mfavbs.labels.choose_head`); ``"auto"`` is 8 for the disjoint objective and 1 for
+        (:func:`mfavbs.model.labels.choose_head`); ``"auto"`` is 8 for the disjoint objective and 1 for
         the paper's.
     n_neighbors
         Neighbours of an image taken for positives; in small sets no more than half of what a
@@ -106,7 +112,7 @@ class MFAVBsClustering(
     head_
         Number of the cluster head that answers.
     network_
-        The trained :class:`mfavbs.network.Network`.
+        The trained :class:`mfavbs.model.network.Network`.
     n_features_in_
         Width d of the features.
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mfavbs.losses import balance_loss
-from mfavbs.neighbours import nearest
-from mfavbs.network import Network
+from mfavbs.model.losses import balance_loss
+from mfavbs.model.neighbours import nearest
+from mfavbs.model.network import Network
 
 _CHUNK = 1024  # images at once; times their views
 _ELSEWHERE = 0.25  # weight of the images that a linear rule puts elsewhere
@@ -125,7 +125,7 @@ def unpredictability(probabilities: Tensor, embeddings: Tensor) -> Tensor:
     probabilities
         (h, n, k).
     embeddings
-        (n, d), from :func:`mfavbs.network.mean_view`.
+        (n, d), from :func:`mfavbs.model.network.mean_view`.
 
     Returns
     -------

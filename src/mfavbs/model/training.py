@@ -17,9 +17,9 @@ from torch import Tensor
 
 from mfavbs.devices import has_bfloat16, pick_device
 from mfavbs.errors import RunError
-from mfavbs.losses import balance_loss, cluster_loss, instance_loss
-from mfavbs.network import Network
-from mfavbs.pairs import Pair, disjoint_pairs, paper_pair
+from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
+from mfavbs.model.network import Network
+from mfavbs.model.pairs import Pair, disjoint_pairs, paper_pair
 from mfavbs.progress import Progress
 
 Objective = Literal["disjoint", "paper"]
