@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mfavbs.model.blocks import FAVB, MFAVBs, ViT
     from mfavbs.model.estimator import MFAVBsClustering
     from mfavbs.prediction import predict_images
-    from mfavbs.results import Run
+    from mfavbs.runs.reading import Run
 
 __version__ = "0.1.0"
 

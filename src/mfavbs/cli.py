@@ -32,7 +32,7 @@ from mfavbs.options import (
 )
 
 if TYPE_CHECKING:
-    from mfavbs.results import Run
+    from mfavbs.runs.reading import Run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -201,7 +201,7 @@ def evaluate(
 ) -> None:
     """Score a run against known labels: ACC, NMI and ARI."""
     from mfavbs.prediction import evaluate_run
-    from mfavbs.results import read_truth
+    from mfavbs.runs.reading import read_truth
 
     scores = evaluate_run(run, read_truth(truth))
     _say_scores({"mfavbs": scores})

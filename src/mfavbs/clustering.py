@@ -19,14 +19,15 @@ from safetensors import SafetensorError
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
-from mfavbs import __version__, runs
+from mfavbs import __version__
 from mfavbs.encoders.encoder import DEFAULT_ENCODER
 from mfavbs.errors import MfavbsError, SourceError
 from mfavbs.features.embedding import FeatureStore
 from mfavbs.metrics import score
 from mfavbs.model.estimator import MFAVBsClustering
 from mfavbs.report import write_report
-from mfavbs.results import SCHEMA, Run, read_run
+from mfavbs.runs import writing as runs
+from mfavbs.runs.reading import SCHEMA, Run, read_run
 from mfavbs.sources import (
     Features,
     Source,

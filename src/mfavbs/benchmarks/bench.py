@@ -29,7 +29,7 @@ from mfavbs.files import read_json, write_json
 from mfavbs.images.opening import Images, folder_labels
 from mfavbs.metrics import purity, score
 from mfavbs.progress import Progress
-from mfavbs.runs import FEATURES, unwritable
+from mfavbs.runs.writing import FEATURES, unwritable
 from mfavbs.sources import open_source
 
 RESULTS = "results"

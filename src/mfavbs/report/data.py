@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mfavbs.images.opening import Images
 from mfavbs.report.thumbnails import Thumbnail, open_source, thumbnails
-from mfavbs.results import Run, read_probabilities, read_run
+from mfavbs.runs.reading import Run, read_probabilities, read_run
 
 # 1,200 thumbnails of 3 KB, in base64, are a page of about 5 MB.
 TILES = 1200

@@ -1,7 +1,7 @@
 """The run folder: how it is begun, gone on with, and written.
 
 In: the clusters of n images and all that is known of how they came about.
-Out: the files that :mod:`mfavbs.results` reads.
+Out: the files that :mod:`mfavbs.runs.reading` reads.
 """
 
 import csv
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
 from mfavbs.files import spreadsheet_path, write_json, write_whole
-from mfavbs.results import read_record
+from mfavbs.runs.reading import read_record
 
 # All that a run writes, and so all that overwriting one may remove; run.json is written last.
 FILES = ("run.json", "labels.csv", "labels.parquet", "failures.csv", "metrics.json", "report.html")
