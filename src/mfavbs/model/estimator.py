@@ -22,9 +22,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from mfavbs.errors import SourceError
+from mfavbs.model.assignment import assign, average_with_neighbours, decide
 from mfavbs.model.blocks import Fusion
 from mfavbs.model.checking import check_features
-from mfavbs.model.labels import assign, choose_head, consult, decide
+from mfavbs.model.head_selection import choose_head
 from mfavbs.model.neighbours import nearest_neighbours
 from mfavbs.model.network import Network, mean_view
 from mfavbs.model.saving import load_model, save_model
@@ -73,8 +74,8 @@ class MFAVBsClustering(
         the features, another for each head, ``"random"`` random directions; ``"auto"`` is the
         former for the disjoint objective and the latter for the paper's.
     n_cluster_heads
-        Heads trained side by side, of which the one answers that a linear rule foretells best
-        (:func:`mfavbs.model.labels.choose_head`); ``"auto"`` is 8 for the disjoint objective and 1 for
+        Heads trained side by side, of which the one answers that a linear rule predicts best
+        (:func:`mfavbs.model.head_selection.choose_head`); ``"auto"`` is 8 for the disjoint objective and 1 for
         the paper's.
     n_neighbors
         Neighbours of an image taken for positives; in small sets no more than half of what a
@@ -272,7 +273,7 @@ class MFAVBsClustering(
         probabilities, representations = assign(self.network_, kept)  # (h, m, k), (m, d)
         # As the model keeps them, so that `predict` gives the same.
         answers, bank = probabilities.half(), representations.half()
-        probabilities = consult(probabilities, representations, answers, bank)
+        probabilities = average_with_neighbours(probabilities, representations, answers, bank)
         self.head_ = choose_head(probabilities, embeddings[rows], balance_weight)
         self.network_.keep(answers[self.head_], bank)
         if kept is tokens:
@@ -339,7 +340,7 @@ class MFAVBsClustering(
         if len(network.bank_probabilities):
             answers = network.bank_probabilities.cpu()[None]
             bank = network.bank_representations.cpu()
-            probabilities = consult(probabilities, representations, answers, bank)
+            probabilities = average_with_neighbours(probabilities, representations, answers, bank)
         return probabilities[0]
 
     def _project(self, X) -> Tensor:

@@ -12,13 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mfavbs.model.losses import balance_loss
 from mfavbs.model.neighbours import nearest
 from mfavbs.model.network import Network
 
 _CHUNK = 1024  # images at once; times their views
-_ELSEWHERE = 0.25  # weight of the images that a linear rule puts elsewhere
-_LEAST = 1e-9  # a variance below it is none
 _VOTERS = 6  # nearest kept images whose answers are averaged with an image's own
 
 
@@ -56,7 +53,7 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
 
 
 @torch.inference_mode()
-def consult(
+def average_with_neighbours(
     probabilities: Tensor, representations: Tensor, answers: Tensor, bank: Tensor
 ) -> Tensor:
     """Average every image's probabilities with those of its nearest in the learned space.
@@ -84,72 +81,6 @@ def consult(
         total = p + answers[:, nearest(bank, r, voters)].sum(2)  # (h, b, k)
         averaged.append(total / total.sum(-1, keepdim=True))
     return torch.cat(averaged, dim=1)
-
-
-def choose_head(probabilities: Tensor, embeddings: Tensor, balance_weight: float) -> int:
-    """The head that answers, without a label: foretold best, and of balanced clusters.
-
-    The two keep each other in check, as the cluster and the balance loss do in training: a linear
-    rule alone would have two alike groups merged, balance alone a cut where there is none. The
-    training loss hardly tells two splits apart.
-
-    Parameters
-    ----------
-    probabilities
-        (h, n, k).
-    embeddings
-        As in :func:`unpredictability`.
-    balance_weight
-        Of the balance loss beside the unpredictability.
-
-    Returns
-    -------
-    int
-        In [0, h).
-    """
-    balance = torch.stack([balance_loss(p) for p in probabilities])
-    return int((unpredictability(probabilities, embeddings) + balance_weight * balance).argmin())
-
-
-def unpredictability(probabilities: Tensor, embeddings: Tensor) -> Tensor:
-    """How badly a linear rule foretells each head's clusters.
-
-    A ridge regression from the embeddings onto every cluster's indicator, and of every image what
-    it says when fitted on all the others, which has a closed form (the PRESS statistic, Allen,
-    Technometrics 1974): the share of a cluster's variance that is left so, in the mean over the
-    clusters, and a quarter of the share of images that it puts elsewhere. The ridge is the mean
-    variance of the embeddings' channels.
-
-    Parameters
-    ----------
-    probabilities
-        (h, n, k).
-    embeddings
-        (n, d), from :func:`mfavbs.model.network.mean_view`.
-
-    Returns
-    -------
-    Tensor
-        (h,), less is better; 1 and more where nothing is foretold.
-    """
-    n, k = probabilities.shape[1:]
-    x = embeddings.double() - embeddings.double().mean(0)  # (n, d)
-    gram = x.T @ x
-    ridge = gram.diagonal().mean().clamp_min(_LEAST)
-    inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=x.dtype))
-    leverage = ((x @ inverse) * x).sum(1) + 1 / n  # (n,): of the image's own label on its own
-    found = []
-    for labels in probabilities.argmax(-1):
-        y = F.one_hot(labels, k).double()  # (n, k)
-        centred = y - y.mean(0)
-        left = centred - x @ (inverse @ (x.T @ centred))
-        left /= (1 - leverage).clamp_min(_LEAST)[:, None]
-        total = centred.square().sum(0)
-        share = left.square().sum(0) / total.clamp_min(_LEAST)
-        share = torch.where(total > _LEAST, share, 1)  # nothing of an empty cluster is foretold
-        elsewhere = ((y - left).argmax(-1) != labels).double().mean()
-        found.append(share.mean() + _ELSEWHERE * elsewhere)
-    return torch.stack(found).float()
 
 
 def decide(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
