@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mfavbs import FeatureStore, score
-from mfavbs.benchmarks.methods import check_methods, cluster, prepare
+from mfavbs.bench.methods import check_methods, cluster, prepare
 
 
 def main() -> None:

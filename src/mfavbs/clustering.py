@@ -19,15 +19,14 @@ from safetensors import SafetensorError
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
-from mfavbs import __version__
-from mfavbs.encoders.encoder import DEFAULT_ENCODER
+from mfavbs import __version__, runs
+from mfavbs.encoders import DEFAULT_ENCODER
 from mfavbs.errors import MfavbsError, SourceError
-from mfavbs.features.embedding import FeatureStore
+from mfavbs.features import FeatureStore
 from mfavbs.metrics import score
-from mfavbs.model.estimator import MFAVBsClustering
+from mfavbs.model import MFAVBsClustering
 from mfavbs.report import write_report
-from mfavbs.runs import writing as runs
-from mfavbs.runs.reading import SCHEMA, Run, read_run
+from mfavbs.runs import SCHEMA, Run, read_run
 from mfavbs.sources import (
     Features,
     Source,
@@ -73,7 +72,7 @@ def cluster_images(
     out
         The run folder. Interrupted, the same call goes on with it.
     encoder, weights, image_size, grid
-        As in :func:`mfavbs.encoders.encoder.load_encoder`; not looked at where the source is features.
+        As in :func:`mfavbs.encoders.load_encoder`; not looked at where the source is features.
     n_views
         Views of every image, the clean one included.
     seed

@@ -7,13 +7,13 @@ Out: clusters (n,) of the new images in a folder of their own; ACC, NMI and ARI.
 import json
 from pathlib import Path
 
+from mfavbs import runs
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import write_json
-from mfavbs.images.opening import Images
+from mfavbs.images import Images
 from mfavbs.metrics import score
-from mfavbs.model.estimator import MFAVBsClustering
-from mfavbs.runs import writing as runs
-from mfavbs.runs.reading import read_run
+from mfavbs.model import MFAVBsClustering
+from mfavbs.runs import read_run
 from mfavbs.sources import Source, make_features, name_of, name_source, open_source
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mfavbs.encoders.encoder import load_encoder
+from mfavbs import runs
+from mfavbs.encoders import load_encoder
 from mfavbs.errors import EncoderError, SourceError
-from mfavbs.features.embedding import FeatureStore, embed, is_store
-from mfavbs.images.opening import Images, folder_labels, open_images
-from mfavbs.runs import writing as runs
+from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.images import Images, folder_labels, open_images
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 _ONE_FOLDER = (

@@ -16,7 +16,7 @@ import numpy as np
 
 from mfavbs.datasets.protocols import SETS, Protocol
 from mfavbs.errors import SourceError
-from mfavbs.images.opening import TAR_SUFFIXES, Images, open_images
+from mfavbs.images import TAR_SUFFIXES, Images, open_images
 
 __all__ = ["DATASETS", "DataSet", "open_dataset"]
 

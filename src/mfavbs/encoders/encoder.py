@@ -40,7 +40,7 @@ class Encoder(nn.Module):
     weights_hash
         Digest of the weights, so that a feature store knows what made it.
     augmentation
-        The kind of views that suits it, see :class:`mfavbs.images.views.Views`.
+        The kind of views that suits it, see :class:`mfavbs.images.Views`.
     """
 
     mean: Tensor

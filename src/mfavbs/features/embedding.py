@@ -21,16 +21,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mfavbs.devices import pick_device
-from mfavbs.encoders.encoder import Encoder
+from mfavbs.encoders import Encoder
 from mfavbs.errors import ImageError, SourceError, StoreError
 from mfavbs.features.shards import SHARD, Part, join_shards, shard_path, write_shard
-from mfavbs.features.store import SCHEMA, FeatureStore, check_schema, is_store
-from mfavbs.files import ADVICE, read_json, write_failures, write_json
-from mfavbs.images.opening import Images, content_hash, decode
-from mfavbs.images.views import VIEWS_VERSION, Views
+from mfavbs.features.store import SCHEMA, FeatureStore, check_schema
+from mfavbs.files import ADVICE, read_json, write_json
+from mfavbs.images import VIEWS_VERSION, Images, Views, content_hash, decode
 from mfavbs.progress import Progress
-
-__all__ = ["FeatureStore", "embed", "is_store", "write_failures"]
 
 # Views in one forward pass. On a CPU the activations should stay in its caches: MobileNetV2 at 128
 # pixels takes, on one core, 4.0 ms a view in batches of 16 or 20, 6.4 of 32, 8.5 of 128.
@@ -55,13 +52,13 @@ def embed(
     Parameters
     ----------
     images
-        From :func:`mfavbs.images.opening.open_images`.
+        From :func:`mfavbs.images.open_images`.
     out
         Folder of the store. A finished one made with the same parameters is returned as it is,
         an unfinished one goes on from its last whole shard. Until it is finished it takes twice
         the space.
     encoder
-        From :func:`mfavbs.encoders.encoder.load_encoder`.
+        From :func:`mfavbs.encoders.load_encoder`.
     n_views
         v >= 1, the clean view counted in.
     seed

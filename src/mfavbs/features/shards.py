@@ -17,10 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mfavbs.encoders.encoder import Encoder
+from mfavbs.encoders import Encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.files import write_failures, write_json, write_whole
-from mfavbs.images.opening import Images, folder_labels
+from mfavbs.images import Images, folder_labels
 
 SHARD = 512  # images; a kill loses at most this much work. Part of the bytes: raise SCHEMA with it
 

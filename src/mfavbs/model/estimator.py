@@ -57,7 +57,7 @@ class MFAVBsClustering(
         Both fuse two views of an image. ``"disjoint"`` contrasts them with two other views of it
         or of a neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
     fusion
-        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.model.blocks.MFAVBs`.
+        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.model.MFAVBs`.
     n_blocks
         M >= 0, fusing-augmenting blocks in a row.
     shared_depth, fused_depth
@@ -75,7 +75,7 @@ class MFAVBsClustering(
         former for the disjoint objective and the latter for the paper's.
     n_cluster_heads
         Heads trained side by side, of which the one answers that a linear rule predicts best
-        (:func:`mfavbs.model.head_selection.choose_head`); ``"auto"`` is 8 for the disjoint objective and 1 for
+        (:func:`mfavbs.model.choose_head`); ``"auto"`` is 8 for the disjoint objective and 1 for
         the paper's.
     n_neighbors
         Neighbours of an image taken for positives; in small sets no more than half of what a

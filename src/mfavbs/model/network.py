@@ -32,7 +32,7 @@ class Network(nn.Module):
     """Features of a pair of views -> what the losses contrast.
 
     The features are l2-normalised, centred and projected onto ``dim`` components
-    (:func:`mfavbs.model.projection.fit_projection`), which are fitted once and stay fixed: the network
+    (:func:`mfavbs.model.fit_projection`), which are fitted once and stay fixed: the network
     starts as the pretrained features, and training moves vectors of ``dim`` instead of the
     encoder's width.
 
@@ -47,7 +47,7 @@ class Network(nn.Module):
     dim
         Width d of the tokens inside.
     **mfavbs
-        Parameters of :class:`mfavbs.model.blocks.MFAVBs`.
+        Parameters of :class:`mfavbs.model.MFAVBs`.
     """
 
     mean: Tensor  # (t, f)

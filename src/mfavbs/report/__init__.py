@@ -1,50 +1,8 @@
 """A run folder comes in, one self-contained HTML file comes out.
 
-``thumbnails.py`` decodes the few images on show,
-``data.py`` makes plain values of both, ``page.py`` sets the page from those.
+Other rooms may use what ``__init__.pyi`` names; it is imported when it is first asked for.
 """
 
-import os
-from pathlib import Path
+import lazy_loader
 
-from mfavbs.errors import RunError
-from mfavbs.images.opening import Images
-from mfavbs.report.data import ReportData, collect
-from mfavbs.report.page import render
-
-__all__ = ["ReportData", "collect", "render", "write_report"]
-
-
-def write_report(run: str | os.PathLike[str], images: Images | None = None) -> Path:
-    """Write ``report.html`` into a run folder, in place of the one that may be there.
-
-    Parameters
-    ----------
-    run
-        A run folder as ``mfavbs cluster`` leaves it.
-    images
-        The images clustered, from :func:`mfavbs.open_images`. By default they are opened where
-        ``run.json`` says they were; where that fails, the report is written without thumbnails
-        and says why.
-
-    Returns
-    -------
-    Path
-        The file written. It needs no other file, no script and no network.
-
-    Raises
-    ------
-    RunError
-        The run folder is incomplete, damaged, of a newer schema or cannot be written to.
-    """
-    text = render(collect(Path(run), images))
-    path = Path(run) / "report.html"
-    # Renamed when whole: whoever has the old report open never meets half of a new one.
-    part = path.with_name(f".report.html.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mfavbs.images.opening import Images
+from mfavbs.images import Images
 from mfavbs.report.thumbnails import Thumbnail, open_source, thumbnails
-from mfavbs.runs.reading import Run, read_probabilities, read_run
+from mfavbs.runs import Run, read_probabilities, read_run
 
 # 1,200 thumbnails of 3 KB, in base64, are a page of about 5 MB.
 TILES = 1200

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mfavbs.errors import ImageError, MfavbsError
-from mfavbs.images.opening import Images, decode, open_images
+from mfavbs.images import Images, decode, open_images
 
 EDGE = 96
 # WebP at this quality is 2 to 4 KB for a photograph of 96 px, two thirds of the same as JPEG.

@@ -14,9 +14,8 @@ import typer
 
 # Nothing heavy is imported up here: `mfavbs --help` answers in a fraction of a second.
 from mfavbs import __version__
-from mfavbs.benchmarks.command import bench
-from mfavbs.errors import MfavbsError
-from mfavbs.options import (
+from mfavbs.cli.bench import bench
+from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     DeviceOption,
     EncoderOption,
@@ -30,9 +29,10 @@ from mfavbs.options import (
     WeightsOption,
     WorkersOption,
 )
+from mfavbs.errors import MfavbsError
 
 if TYPE_CHECKING:
-    from mfavbs.runs.reading import Run
+    from mfavbs.runs import Run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -152,9 +152,9 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Encode the images of SOURCE once, for `mfavbs cluster STORE`."""
-    from mfavbs.encoders.encoder import load_encoder
-    from mfavbs.features.embedding import embed as embed_images
-    from mfavbs.images.opening import open_images
+    from mfavbs.encoders import load_encoder
+    from mfavbs.features import embed as embed_images
+    from mfavbs.images import open_images
 
     store = embed_images(
         open_images(source),
@@ -201,7 +201,7 @@ def evaluate(
 ) -> None:
     """Score a run against known labels: ACC, NMI and ARI."""
     from mfavbs.prediction import evaluate_run
-    from mfavbs.runs.reading import read_truth
+    from mfavbs.runs import read_truth
 
     scores = evaluate_run(run, read_truth(truth))
     _say_scores({"mfavbs": scores})

@@ -13,7 +13,9 @@ from report_runs import ATTRIBUTES, HOSTILE, TAGS, Page, make_run
 
 from mfavbs.errors import RunError
 from mfavbs.images.opening import open_images
-from mfavbs.report import collect, render, write_report
+from mfavbs.report import write_report
+from mfavbs.report.data import collect
+from mfavbs.report.page import render
 
 
 @pytest.fixture

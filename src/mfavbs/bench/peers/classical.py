@@ -18,9 +18,7 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from mfavbs.errors import MfavbsError
-from mfavbs.model.neighbours import nearest_neighbours
-from mfavbs.model.network import mean_view
-from mfavbs.model.projection import fit_projection, unit
+from mfavbs.model import fit_projection, mean_view, nearest_neighbours, unit
 
 _STARTS = 10
 _NEIGHBOURS = 10  # of the spectral peer's graph, as in scikit-learn's

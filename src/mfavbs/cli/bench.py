@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mfavbs.options import (
+from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     DeviceOption,
     EncoderOption,
@@ -59,9 +59,8 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Compare mfavbs with its ablations and its peers on labelled images, as a table."""
-    from mfavbs.benchmarks.bench import bench as run
-    from mfavbs.benchmarks.methods import OURS, PEERS
-    from mfavbs.benchmarks.table import print_table
+    from mfavbs.bench import OURS, PEERS, print_table
+    from mfavbs.bench import bench as run
 
     names = [name.strip() for word in methods or [] for name in word.split(",") if name.strip()]
     if peers and not names:

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfavbs.benchmarks.classical import pooled_views
-from mfavbs.model.losses import balance_loss
-from mfavbs.model.neighbours import nearest_neighbours
-from mfavbs.model.network import mean_view
+from mfavbs.bench.peers.classical import pooled_views
+from mfavbs.model import balance_loss, mean_view, nearest_neighbours
 
 _CHUNK = 4096  # images labelled at once
 

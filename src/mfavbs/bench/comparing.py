@@ -17,19 +17,19 @@ from typing import Any
 import torch
 
 from mfavbs import __version__
-from mfavbs.benchmarks import methods
-from mfavbs.benchmarks.table import row_of, write_tables
-from mfavbs.benchmarks.trial import TrialError, run_trial
-from mfavbs.datasets.opening import DATASETS, open_dataset
+from mfavbs.bench import methods
+from mfavbs.bench.table import row_of, write_tables
+from mfavbs.bench.trial import TrialError, run_trial
+from mfavbs.datasets import DATASETS, open_dataset
 from mfavbs.devices import pick_device
-from mfavbs.encoders.encoder import DEFAULT_ENCODER, load_encoder
+from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
-from mfavbs.features.embedding import FeatureStore, embed
+from mfavbs.features import FeatureStore, embed
 from mfavbs.files import read_json, write_json
-from mfavbs.images.opening import Images, folder_labels
+from mfavbs.images import Images, folder_labels
 from mfavbs.metrics import purity, score
 from mfavbs.progress import Progress
-from mfavbs.runs.writing import FEATURES, unwritable
+from mfavbs.runs import FEATURES, unwritable
 from mfavbs.sources import open_source
 
 RESULTS = "results"
@@ -62,10 +62,10 @@ def bench(
     ----------
     source
         A feature store; images in one sub-folder for each label (a folder or a ``.tar``); or the
-        name of a data set, see :func:`mfavbs.datasets.opening.open_dataset`. What exists as a path is
+        name of a data set, see :func:`mfavbs.datasets.open_dataset`. What exists as a path is
         taken for a path.
     names
-        Of :data:`mfavbs.benchmarks.methods.OURS` and :data:`~mfavbs.benchmarks.methods.PEERS`.
+        Of :data:`mfavbs.bench.methods.OURS` and :data:`~mfavbs.bench.methods.PEERS`.
     out
         Folder of the results. Those that it already holds are not computed again.
     seeds

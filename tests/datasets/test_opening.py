@@ -19,7 +19,7 @@ from mfavbs.errors import SourceError
 from mfavbs.features.embedding import embed
 from mfavbs.images.opening import content_hash, decode
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 NAMES = {
     "cifar10": "airplane automobile bird cat deer dog frog horse ship truck",
     "stl10": "airplane bird car cat deer dog horse monkey ship truck",

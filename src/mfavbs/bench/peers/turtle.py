@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from mfavbs.benchmarks.classical import mean_embedding
+from mfavbs.bench.peers.classical import mean_embedding
 
 _BLOCK = 1024  # rows that meet the classifier while they are in the processor's cache
 

@@ -71,7 +71,7 @@ def parameters_of(name: str) -> dict[str, Any]:
     if name in PEERS:
         _, _, _, *rest = inspect.signature(_peer(name)).parameters.values()
         return {p.name: p.default for p in rest if p.default is not p.empty}
-    from mfavbs.model.estimator import MFAVBsClustering
+    from mfavbs.model import MFAVBsClustering
 
     elsewhere = ("n_clusters", "device", "random_state", "verbose")
     defaults = MFAVBsClustering().get_params()
@@ -95,7 +95,7 @@ def cluster(name: str, features: np.ndarray, k: int, seed: int, device: str) -> 
     """Labels (n,) of one method."""
     if name in PEERS:
         return _peer(name)(features, k, seed)
-    from mfavbs.model.estimator import MFAVBsClustering
+    from mfavbs.model import MFAVBsClustering
 
     parameters = {key: value for key, value in OURS[name].items() if key != "tokens"}
     return MFAVBsClustering(k, random_state=seed, device=device, **parameters).fit_predict(features)
@@ -142,4 +142,4 @@ def with_tokens(features: np.ndarray, n_tokens: int) -> np.ndarray:
 
 def _peer(name: str):
     module, function = PEERS[name].split(".")
-    return getattr(import_module(f"mfavbs.benchmarks.{module}"), function)
+    return getattr(import_module(f"mfavbs.bench.peers.{module}"), function)

@@ -16,12 +16,12 @@ import pytest
 from command_line import mfavbs
 from feature_blobs import blobs
 
-from mfavbs.benchmarks import bench as module
-from mfavbs.benchmarks import methods
-from mfavbs.benchmarks.bench import bench
-from mfavbs.benchmarks.methods import OURS, PEERS, with_tokens
-from mfavbs.benchmarks.table import markdown, row_of
-from mfavbs.benchmarks.trial import TrialError, run_trial
+from mfavbs.bench import bench as module
+from mfavbs.bench import methods
+from mfavbs.bench.comparing import bench
+from mfavbs.bench.methods import OURS, PEERS, with_tokens
+from mfavbs.bench.table import markdown, row_of
+from mfavbs.bench.trial import TrialError, run_trial
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.features.store import FeatureStore
 from mfavbs.files import write_failures, write_json

@@ -10,8 +10,8 @@ from feature_blobs import blobs
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from mfavbs.benchmarks import classical, scan, temi, turtle
-from mfavbs.benchmarks.contrastive_clustering import contrastive_clustering
+from mfavbs.bench.peers import classical, scan, temi, turtle
+from mfavbs.bench.peers.contrastive_clustering import contrastive_clustering
 from mfavbs.errors import MfavbsError
 from mfavbs.metrics import accuracy
 from mfavbs.model.neighbours import nearest_neighbours

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfavbs.benchmarks.classical import pooled_views
-from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
-from mfavbs.model.pairs import paper_pair
+from mfavbs.bench.peers.classical import pooled_views
+from mfavbs.model import balance_loss, cluster_loss, instance_loss, paper_pair
 
 _CHUNK = 4096  # images labelled at once
 

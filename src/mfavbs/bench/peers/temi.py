@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from mfavbs.benchmarks.classical import mean_embedding
-from mfavbs.model.neighbours import nearest_neighbours
+from mfavbs.bench.peers.classical import mean_embedding
+from mfavbs.model import nearest_neighbours
 
 _TEMPERATURE = 0.1  # of student and teacher
 _PRIOR_MOMENTUM = 0.9  # of the running mean assignment

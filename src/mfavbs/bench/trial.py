@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mfavbs.benchmarks import methods
+from mfavbs.bench import methods
 from mfavbs.errors import MfavbsError
 
 _READ = 2**24  # bytes at once

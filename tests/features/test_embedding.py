@@ -22,7 +22,7 @@ import mfavbs.features.embedding
 import mfavbs.features.shards
 from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
-from mfavbs.features.embedding import FeatureStore, embed, is_store
+from mfavbs.features import FeatureStore, embed, is_store
 from mfavbs.files import path_from_spreadsheet, read_failures, spreadsheet_path, write_failures
 from mfavbs.images.opening import open_images
 
@@ -378,8 +378,8 @@ if sys.argv[3] == "dies":
 encoder = load_encoder("pixels", image_size=8)
 print("go", flush=True)
 try:
-    mfavbs.features.embedding.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3, n_workers=1,
-                          device="cpu", verbose=False)
+    mfavbs.features.embedding.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3,
+                                    n_workers=1, device="cpu", verbose=False)
 except mfavbs.features.embedding.StoreError as error:
     print(error)
 """

@@ -1,0 +1,29 @@
+from .clustering import cluster_images
+from .datasets import open_dataset
+from .encoders import load_encoder
+from .errors import MfavbsError
+from .features import FeatureStore, embed
+from .images import open_images
+from .metrics import score
+from .model import FAVB, MFAVBs, MFAVBsClustering, ViT
+from .prediction import predict_images
+from .runs import Run
+
+__version__: str
+
+__all__ = [
+    "FAVB",
+    "FeatureStore",
+    "MFAVBs",
+    "MFAVBsClustering",
+    "MfavbsError",
+    "Run",
+    "ViT",
+    "cluster_images",
+    "embed",
+    "load_encoder",
+    "open_dataset",
+    "open_images",
+    "predict_images",
+    "score",
+]

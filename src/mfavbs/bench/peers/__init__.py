@@ -1,0 +1,1 @@
+"""The methods of others, each a function (features, k, seed) -> labels."""

@@ -1,1 +1,0 @@
-"""The peers that mfavbs is measured against, and the measuring."""

@@ -1,0 +1,16 @@
+from .decoding import content_hash, decode
+from .finding import SUFFIXES
+from .opening import TAR_SUFFIXES, Images, folder_labels, open_images
+from .views import VIEWS_VERSION, Views
+
+__all__ = [
+    "SUFFIXES",
+    "TAR_SUFFIXES",
+    "VIEWS_VERSION",
+    "Images",
+    "Views",
+    "content_hash",
+    "decode",
+    "folder_labels",
+    "open_images",
+]

@@ -1,0 +1,35 @@
+from .assignment import assign, average_with_neighbours, decide
+from .blocks import FAVB, MFAVBs, ViT
+from .estimator import MFAVBsClustering
+from .head_selection import choose_head, leave_one_out_ridge_error
+from .heads import ClusterHeads, InstanceHead
+from .losses import balance_loss, cluster_loss, instance_loss
+from .neighbours import nearest_neighbours
+from .network import Network, mean_view
+from .pairs import Pair, disjoint_pairs, paper_pair
+from .projection import fit_projection, unit
+
+__all__ = [
+    "FAVB",
+    "ClusterHeads",
+    "InstanceHead",
+    "MFAVBs",
+    "MFAVBsClustering",
+    "Network",
+    "Pair",
+    "ViT",
+    "assign",
+    "average_with_neighbours",
+    "balance_loss",
+    "choose_head",
+    "cluster_loss",
+    "decide",
+    "disjoint_pairs",
+    "fit_projection",
+    "instance_loss",
+    "leave_one_out_ridge_error",
+    "mean_view",
+    "nearest_neighbours",
+    "paper_pair",
+    "unit",
+]

@@ -1,0 +1,8 @@
+"""The run folder: begun, gone on with, written, and read back.
+
+Other rooms may use what ``__init__.pyi`` names; it is imported when it is first asked for.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
