@@ -9,6 +9,7 @@ from mfavbs.errors import ImageError
 from mfavbs.images.opening import decode
 
 RED = (200, 40, 30)
+COLOURS = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 200)}
 
 
 def encoded(image, file_format="PNG", **options):
@@ -45,3 +46,11 @@ def reasons(images):
 
 def noise(width=64, height=64):
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def paint(path, colour, seed):
+    """A file of 16 x 16 pixels of about that colour, each seed's its own."""
+    speckles = np.random.default_rng(seed).integers(-25, 25, (16, 16, 3))
+    pixels = np.clip(np.array(colour) + speckles, 0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import mfavbs
 from feature_blobs import blobs
+from image_files import COLOURS, paint
 
-from mfavbs.bench import bench as module
-from mfavbs.bench import methods
+from mfavbs.bench import comparing, methods
 from mfavbs.bench.comparing import bench
 from mfavbs.bench.methods import OURS, PEERS, with_tokens
 from mfavbs.bench.table import markdown, row_of
@@ -72,7 +72,7 @@ def trials(store: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]
             labels[::2] += 3
         return {"labels": labels, "seconds": 1.0 + seed, "peak_memory_mib": 100.0 + seed}
 
-    monkeypatch.setattr(module, "run_trial", answer)
+    monkeypatch.setattr(comparing, "run_trial", answer)
     return run
 
 
@@ -280,8 +280,6 @@ def test_ended_in_the_middle_it_goes_on(how: int, store: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_images_are_embedded_once(tmp_path: Path) -> None:
-    from test_cli import COLOURS, paint
-
     for c, (name, colour) in enumerate(COLOURS.items()):
         for i in range(6):
             paint(tmp_path / "photos" / name / f"{i}.png", colour, 10 * c + i)

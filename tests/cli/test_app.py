@@ -14,19 +14,12 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from command_line import mfavbs
+from image_files import COLOURS, paint
 
 from mfavbs import __version__
 
-COLOURS = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 200)}
 HOSTILE = "=cmd|' /C calc'!A0 <img src=x onerror=alert(1)>.png"
 QUICK = ("--encoder", "pixels", "--image-size", 8, "--views", 3, "--epochs", 3, "--workers", 0)
-
-
-def paint(path: Path, colour: tuple[int, int, int], seed: int) -> None:
-    noise = np.random.default_rng(seed).integers(-25, 25, (16, 16, 3))
-    pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -319,11 +312,6 @@ def test_help_and_version_as_installed(tmp_path: Path) -> None:
         assert command in shown.stdout
     version = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.strip() == __version__
-
-
-def test_importing_the_package_imports_no_torch() -> None:
-    code = "import sys, mfavbs, mfavbs.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.slow
