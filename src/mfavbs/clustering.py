@@ -22,7 +22,6 @@ from sklearn.preprocessing import normalize
 from mfavbs import __version__, runs
 from mfavbs.encoders import DEFAULT_ENCODER
 from mfavbs.errors import MfavbsError, SourceError
-from mfavbs.features import FeatureStore
 from mfavbs.metrics import score
 from mfavbs.model import MFAVBsClustering
 from mfavbs.report import write_report
@@ -32,8 +31,6 @@ from mfavbs.sources import (
     Source,
     check_early,
     known_labels,
-    make_features,
-    name_source,
     open_source,
 )
 
@@ -119,18 +116,17 @@ def cluster_images(
     }
     opened = open_source(source)
     check_early(opened, n_clusters, labels, labels_from_folders)
-    features_of = opened.path.resolve() if isinstance(opened, FeatureStore) else None
+    features_of = opened.store.path.resolve() if opened.store else None
     runs.begin_run(
         out,
         # Where it is computed is not what an interrupted run must agree on.
-        {k: v for k, v in parameters.items() if k != "device"} | {"source": name_source(opened)},
+        {k: v for k, v in parameters.items() if k != "device"} | {"source": opened.identity},
         overwrite=overwrite,
         keep_features=features_of == (out / runs.FEATURES).resolve(),
     )
     seconds: dict[str, float] = {}
     with _timed(seconds, "features"):
-        features = make_features(
-            opened,
+        features = opened.features(
             out / runs.FEATURES,
             parameters,
             n_workers=n_workers,

@@ -10,11 +10,10 @@ from pathlib import Path
 from mfavbs import runs
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import write_json
-from mfavbs.images import Images
 from mfavbs.metrics import score
 from mfavbs.model import MFAVBsClustering
 from mfavbs.runs import read_run
-from mfavbs.sources import Source, make_features, name_of, name_source, open_source
+from mfavbs.sources import Source, open_source
 
 
 def predict_images(
@@ -53,7 +52,7 @@ def predict_images(
     record = read_run(run).record
     model = MFAVBsClustering.load(run / runs.MODEL, device)
     opened = open_source(source)
-    out = Path(out) if out is not None else run / "predictions" / name_of(opened)
+    out = Path(out) if out is not None else run / "predictions" / opened.name
     parameters = dict(record["parameters"])
     if weights is not None:
         parameters["weights"] = str(weights)
@@ -61,14 +60,13 @@ def predict_images(
     if "weights_hash" in fitted:  # a run of a store has the store's views, not its own options'
         parameters["encoder"] = fitted["name"]
         parameters |= {k: fitted[k] for k in ("image_size", "grid", "n_views", "seed")}
-    elif isinstance(opened, Images):
+    elif opened.images is not None:
         raise SourceError(
             f"{run} was made from features, so it cannot encode images. Give it a .npy of features "
             "made in the same way."
         )
-    _begin_prediction(out, run, name_source(opened))
-    features = make_features(
-        opened,
+    _begin_prediction(out, run, opened.identity)
+    features = opened.features(
         out / runs.FEATURES,
         parameters,
         n_workers=n_workers,

@@ -23,7 +23,6 @@ _ONE_FOLDER = (
     "Labels were to come from sub-folders, but all images lie in one. "
     "Drop --labels-from-folders, or sort the labelled images into a folder for each label."
 )
-Opened = Images | FeatureStore | np.ndarray | Path
 
 
 @dataclass(frozen=True)
@@ -39,29 +38,159 @@ class Features:
     encoder: dict[str, Any]
 
 
-def open_source(source: Source) -> Opened:
-    """Images; a finished feature store; or features, as an array or the path of a .npy file."""
+class ImageSource:
+    """Images, which are encoded into a feature store first."""
+
+    store = None
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+        self.keys = images.keys
+
+    @property
+    def name(self) -> str:
+        """A name for its output, fit for a file name."""
+        return _name(self.images.location)
+
+    @property
+    def identity(self) -> str:
+        """Which source it is, in words: what an interrupted run is recognised by."""
+        return f"{self.images.kind} {self.images.location or len(self.images)}"
+
+    @property
+    def folders(self) -> list[str] | None:
+        """Folder of every key, or None where all are in one."""
+        return folder_labels(self.keys)
+
+    def features(
+        self,
+        store: Path,
+        parameters: dict[str, Any],
+        *,
+        n_workers: int | None = None,
+        verbose: bool = True,
+        device: str = "auto",
+        fitted: dict[str, Any] | None = None,
+    ) -> Features:
+        """Encode the images into the folder ``store``, or go on with what it holds.
+
+        ``fitted`` is how the features of an earlier run were made, which these have to equal.
+        """
+        images = self.images
+        if images.ignored:
+            kinds = ", ".join(
+                f"{n} {kind or 'without suffix'}" for kind, n in images.ignored.items()
+            )
+            warnings.warn(f"Passed over, not images by their names: {kinds}.", stacklevel=3)
+        encoder = load_encoder(
+            parameters["encoder"],
+            weights=parameters["weights"],
+            image_size=parameters["image_size"],
+            grid=parameters["grid"],
+        )
+        made_now = {k: getattr(encoder, k) for k in ("weights_hash", "image_size", "grid", "name")}
+        check_same_encoder(fitted, made_now)
+        made = embed(
+            images,
+            store,
+            encoder,
+            n_views=parameters["n_views"],
+            seed=parameters["seed"],
+            device=device,
+            n_workers=n_workers,
+            verbose=verbose,
+        )
+        return _features_of_store(made, images, fitted)
+
+
+class StoreSource:
+    """A finished feature store."""
+
+    images = None
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        self.keys = store.keys
+        self.folders = store.labels
+        self.name = _name(store.path)
+        self.identity = f"features {store.path.resolve()}"
+
+    def features(
+        self,
+        store: Path,
+        parameters: dict[str, Any],
+        *,
+        fitted: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> Features:
+        """What the store holds; nothing is written."""
+        return _features_of_store(self.store, None, fitted)
+
+
+class ArraySource:
+    """Features made elsewhere: an array (n, d), (n, v, d) or (n, v, t, d), or a .npy of one."""
+
+    images = None
+    store = None
+    folders = None
+
+    def __init__(self, array: np.ndarray, path: Path | None = None) -> None:
+        self._array = array
+        self._path = path
+        width = len(str(len(array) - 1))
+        self.keys = [f"{row:0{width}d}" for row in range(len(array))]
+        self.name = _name(path or "")
+
+    @property
+    def identity(self) -> str:
+        """Which array it is, in words: what an interrupted run is recognised by."""
+        if self._path is None:
+            return f"array {self._array.shape}"
+        found = self._path.stat()
+        return f"features {self._path.resolve()} ({found.st_size} bytes, {found.st_mtime})"
+
+    def features(
+        self,
+        store: Path,
+        parameters: dict[str, Any],
+        *,
+        fitted: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> Features:
+        """The array itself; nothing is written."""
+        made_by = {"name": "features"}
+        check_same_encoder(fitted, made_by)
+        location = "" if self._path is None else str(self._path.resolve())
+        source = {"kind": "features", "location": location}
+        return Features(self._array, self.keys, None, [], None, source, made_by)
+
+
+OpenedSource = ImageSource | StoreSource | ArraySource
+
+
+def open_source(source: Source) -> OpenedSource:
+    """Open images, a finished feature store, or features as an array or the path of a .npy file."""
     if isinstance(source, Images):
-        return source
+        return ImageSource(source)
     if isinstance(source, str | Path):
         path = Path(source)
         for store in (path, path / runs.FEATURES):
             if is_store(store):  # a store, or the one inside a run folder
-                return FeatureStore.open(store)
+                return StoreSource(FeatureStore.open(store))
         if path.suffix == ".npy" and path.is_file():
             return _open_npy(path)
     elif isinstance(source, np.ndarray) and source.ndim == 2:
-        return source
-    return open_images(source)
+        return ArraySource(source)
+    return ImageSource(open_images(source))
 
 
-def _open_npy(path: Path) -> Images | Path:
+def _open_npy(path: Path) -> ImageSource | ArraySource:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise SourceError(f"{path} cannot be read as an array: {error}") from error
     if array.dtype == np.uint8:
-        return open_images(np.asarray(array))
+        return ImageSource(open_images(np.asarray(array)))
     if array.ndim == 4 and array.shape[-1] in (1, 3, 4):
         raise SourceError(
             f"{path} holds {array.dtype} of shape {array.shape}, which looks like images "
@@ -72,116 +201,56 @@ def _open_npy(path: Path) -> Images | Path:
             f"{path} holds {array.dtype} of shape {array.shape}; expected floating-point features "
             "(n, d), (n, v, d) or (n, v, t, d), or uint8 images (n, h, w[, 3])."
         )
-    return path
+    return ArraySource(array, path)
 
 
-def name_of(opened: Opened) -> str:
-    if isinstance(opened, FeatureStore):
-        opened = opened.path
-    location = str(opened) if isinstance(opened, Path) else getattr(opened, "location", "")
+def _name(location: str | Path) -> str:
     return Path(location).name.split(".")[0] or "array"
 
 
-def name_source(opened: Opened) -> str:
-    """Which source it is, in words: what an interrupted run is recognised by."""
-    if isinstance(opened, FeatureStore):
-        return f"features {opened.path.resolve()}"
-    if isinstance(opened, Path):
-        found = opened.stat()
-        return f"features {opened.resolve()} ({found.st_size} bytes, {found.st_mtime})"
-    if isinstance(opened, Images):
-        return f"{opened.kind} {opened.location or len(opened)}"
-    return f"array {opened.shape}"
-
-
-def check_early(
-    opened: Opened, n_clusters: int, labels: Sequence[str] | None, from_folders: bool
-) -> None:
-    """Refuse before hours of encoding what can be refused before it."""
-    if not isinstance(opened, Images):
-        return
-    if len(opened) < n_clusters:
-        raise SourceError(
-            f"n_samples={len(opened)} should be >= n_clusters={n_clusters}; "
-            "lower n_clusters (-k) or add images."
-        )
-    if labels is not None and len(labels) != len(opened):
-        raise SourceError(f"{len(labels)} labels for {len(opened)} images; expected one each.")
-    if from_folders and labels is None and folder_labels(opened.keys) is None:
-        raise SourceError(_ONE_FOLDER)
-
-
-def make_features(
-    opened: Opened,
-    store: Path,
-    parameters: dict[str, Any],
-    *,
-    n_workers: int | None,
-    verbose: bool,
-    device: str,
-    fitted: dict[str, Any] | None = None,
+def _features_of_store(
+    store: FeatureStore, images: Images | None, fitted: dict[str, Any] | None
 ) -> Features:
-    """Features of whatever was opened; those of images are made in, or found in, ``store``."""
-    if isinstance(opened, np.ndarray | Path):
-        array = opened if isinstance(opened, np.ndarray) else np.load(opened, mmap_mode="r")
-        location = "" if isinstance(opened, np.ndarray) else str(opened.resolve())
-        keys = [f"{row:0{len(str(len(array) - 1))}d}" for row in range(len(array))]
-        source = {"kind": "features", "location": location}
-        check_same_encoder(fitted, {"name": "features"})
-        return Features(array, keys, None, [], None, source, {"name": "features"})
-    images = None
-    if isinstance(opened, Images):
-        images = opened
-        if images.ignored:
-            kinds = ", ".join(
-                f"{n} {kind or 'without suffix'}" for kind, n in images.ignored.items()
-            )
-            warnings.warn(f"Passed over, not images by their names: {kinds}.", stacklevel=4)
-        encoder = load_encoder(
-            parameters["encoder"],
-            weights=parameters["weights"],
-            image_size=parameters["image_size"],
-            grid=parameters["grid"],
-        )
-        made_now = {k: getattr(encoder, k) for k in ("weights_hash", "image_size", "grid", "name")}
-        check_same_encoder(fitted, made_now)
-        opened = embed(
-            images,
-            store,
-            encoder,
-            n_views=parameters["n_views"],
-            seed=parameters["seed"],
-            device=device,
-            n_workers=n_workers,
-            verbose=verbose,
-        )
-    keys_of_views = ("weights_hash", "image_size", "grid", "n_views", "seed")
-    made_by = {k: opened.parameters[k] for k in keys_of_views}
-    made_by["name"] = opened.parameters["encoder"]
+    names = ("weights_hash", "image_size", "grid", "n_views", "seed")
+    made_by = {name: store.parameters[name] for name in names}
+    made_by["name"] = store.parameters["encoder"]
     check_same_encoder(fitted, made_by)
     return Features(
-        opened.features,
-        opened.keys,
-        opened.labels,
-        opened.failures,
+        store.features,
+        store.keys,
+        store.labels,
+        store.failures,
         images,
-        opened.parameters["source"],
+        store.parameters["source"],
         made_by,
     )
 
 
+def check_early(
+    opened: OpenedSource, n_clusters: int, labels: Sequence[str] | None, from_folders: bool
+) -> None:
+    """Refuse before hours of encoding what can be refused before it."""
+    n = len(opened.keys)
+    if n < n_clusters:
+        raise SourceError(
+            f"n_samples={n} should be >= n_clusters={n_clusters}; "
+            "lower n_clusters (-k) or add images."
+        )
+    if labels is not None and len(labels) != n:
+        raise SourceError(f"{len(labels)} labels for {n} images; expected one each.")
+    if from_folders and labels is None and opened.folders is None:
+        raise SourceError(_ONE_FOLDER)
+
+
 def known_labels(
     features: Features,
-    opened: Opened,
+    opened: OpenedSource,
     labels: Sequence[str] | None,
     from_folders: bool,
 ) -> list[str] | None:
     """Known labels of the readable images, (n,), for scoring only."""
     if labels is not None:
-        keys = opened.keys if isinstance(opened, Images) else features.keys
-        if len(labels) != len(keys):
-            raise SourceError(f"{len(labels)} labels for {len(keys)} images; expected one each.")
-        by_key = dict(zip(keys, map(str, labels), strict=True))
+        by_key = dict(zip(opened.keys, map(str, labels), strict=True))
         return [by_key[key] for key in features.keys]
     if not from_folders:
         return None

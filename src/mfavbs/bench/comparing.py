@@ -26,11 +26,10 @@ from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
 from mfavbs.features import FeatureStore, embed
 from mfavbs.files import read_json, write_json
-from mfavbs.images import Images, folder_labels
 from mfavbs.metrics import purity, score
 from mfavbs.progress import Progress
 from mfavbs.runs import FEATURES, unwritable
-from mfavbs.sources import open_source
+from mfavbs.sources import ArraySource, ImageSource, StoreSource, open_source
 
 RESULTS = "results"
 _MADE_BY = (
@@ -99,11 +98,11 @@ def bench(
     place = pick_device(device)
     opened, truth, size = _open(source, data)
     _begin(out)
-    if isinstance(opened, FeatureStore):
-        store = opened
+    if isinstance(opened, StoreSource):
+        store = opened.store
     else:
         store = embed(
-            opened,
+            opened.images,
             out / FEATURES,
             load_encoder(encoder, weights=weights, image_size=image_size or size, grid=grid),
             n_views=n_views,
@@ -141,7 +140,7 @@ def bench(
 
 def _open(
     source: str | Path, data: str | Path | None
-) -> tuple[Images | FeatureStore, dict[str, str], int | None]:
+) -> tuple[ImageSource | StoreSource, dict[str, str], int | None]:
     """Images or their features; the label of every key; the image size that a data set asks for."""
     if not Path(source).exists():
         if str(source) not in DATASETS:
@@ -151,14 +150,10 @@ def _open(
             )
         found = open_dataset(str(source), data or ".")
         truth = dict(zip(found.images.keys, found.labels, strict=True))
-        return found.images, truth, found.image_size
+        return ImageSource(found.images), truth, found.image_size
     opened = open_source(source)
-    labels = None
-    if isinstance(opened, FeatureStore):
-        labels = opened.labels
-    elif isinstance(opened, Images):
-        labels = folder_labels(opened.keys)
-    if labels is None or not isinstance(opened, FeatureStore | Images):
+    labels = opened.folders
+    if isinstance(opened, ArraySource) or labels is None:
         raise SourceError(
             f"{source} has no labels to score against; expected images in a sub-folder for each "
             "label, or a feature store of such images."

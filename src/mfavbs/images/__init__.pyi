@@ -1,6 +1,6 @@
 from .decoding import content_hash, decode
 from .finding import SUFFIXES
-from .opening import TAR_SUFFIXES, Images, folder_labels, open_images
+from .opening import TAR_SUFFIXES, Images, folder_labels, open_images, reopen_images
 from .views import VIEWS_VERSION, Views
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "decode",
     "folder_labels",
     "open_images",
+    "reopen_images",
 ]

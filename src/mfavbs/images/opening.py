@@ -10,7 +10,7 @@ import stat
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -259,6 +259,28 @@ def open_images(source: str | Path | Sequence[str | Path] | np.ndarray) -> Image
             f"over: {passed or 'none'}; check the path or convert the files"
         )
     return images
+
+
+def reopen_images(source: Mapping[str, Any]) -> Images:
+    """Open the images of a run or a store where its record says they were.
+
+    Raises
+    ------
+    SourceError
+        The record names no place, the place is gone or cannot be opened.
+    """
+    kind, location = source.get("kind"), str(source.get("location") or "")
+    if kind not in ("folder", "tar", "list") or not location:
+        raise SourceError(f"the source of this run, {kind}, names no place to read from")
+    if not os.path.exists(location):
+        raise SourceError(
+            f"{location} is not there any more. Put it back and write the report again with "
+            "`mfavbs report`"
+        )
+    try:
+        return open_images(location)
+    except (SourceError, OSError) as error:
+        raise SourceError(f"the images cannot be opened ({error})") from error
 
 
 def _from_paths(given: Sequence[str | Path]) -> Images:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mfavbs.images import Images
-from mfavbs.report.thumbnails import Thumbnail, open_source, thumbnails
+from mfavbs.errors import SourceError
+from mfavbs.images import Images, reopen_images
+from mfavbs.report.thumbnails import Thumbnail, thumbnails
 from mfavbs.runs import Run, read_probabilities, read_run
 
 # 1,200 thumbnails of 3 KB, in base64, are a page of about 5 MB.
@@ -110,8 +111,10 @@ def collect(run: str | Path, images: Images | None = None, *, per_cluster: int =
     read = read_run(Path(run))
     notes: list[str] = []
     if images is None:
-        images, reason = open_source(read.record["source"])
-        notes += [reason] if reason else []
+        try:
+            images = reopen_images(read.record["source"])
+        except SourceError as error:
+            notes.append(f"No thumbnails: {error}.")
     chosen = _choose(read, per_cluster)
     on_show = sorted({row for rows in chosen.rows() for row in rows})
     paths = dict(zip(on_show, read.path.take(pa.array(on_show, pa.int64())).to_pylist()))

@@ -5,16 +5,14 @@ Only the images on show are decoded, each once: a report on a million images dec
 
 import base64
 import io
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mfavbs.errors import ImageError, MfavbsError
-from mfavbs.images import Images, decode, open_images
+from mfavbs.errors import ImageError
+from mfavbs.images import Images, decode
 
 EDGE = 96
 # WebP at this quality is 2 to 4 KB for a photograph of 96 px, two thirds of the same as JPEG.
@@ -30,28 +28,6 @@ class Thumbnail:
     uri: str
     width: int
     height: int
-
-
-def open_source(source: Mapping[str, Any]) -> tuple[Images | None, str | None]:
-    """Open the images of a run where its ``run.json`` says they were.
-
-    Returns
-    -------
-    images, reason
-        One of the two is None: the reason is a sentence for the reader of the report.
-    """
-    kind, location = source.get("kind"), str(source.get("location") or "")
-    if kind not in ("folder", "tar", "list") or not location:
-        return None, f"No thumbnails: the source of this run, {kind}, names no place to read from."
-    if not os.path.exists(location):
-        return None, (
-            f"No thumbnails: {location} is not there any more. Put it back and write the report "
-            "again with `mfavbs report`."
-        )
-    try:
-        return open_images(location), None
-    except (MfavbsError, OSError) as error:
-        return None, f"No thumbnails: the images cannot be opened ({error})."
 
 
 def thumbnails(images: Images, paths: Iterable[str]) -> tuple[dict[str, Thumbnail], str | None]:
