@@ -5,6 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from feature_blobs import blobs
+from sklearn.base import BaseEstimator
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from mfavbs.model import projection
 from mfavbs.model.projection import fit_projection, unit
@@ -63,6 +65,37 @@ def test_as_posterior_mean_of_discriminant_analysis():
     signal = between / noise
     expected = signal / (signal + 1) / noise.sqrt()
     torch.testing.assert_close(found.abs()[[0, 2, 1], [0, 1, 2]], expected[[0, 2, 1]])
+
+
+class Scatter(BaseEstimator):
+    """For scikit-learn: of one image's views unbiased, of all together not; and even noise."""
+
+    def __init__(self, n_views, noise):
+        self.n_views = n_views
+        self.noise = noise
+
+    def fit(self, X):
+        covariance = np.cov(X.T, bias=len(X) > self.n_views)
+        self.covariance_ = covariance + self.noise * np.eye(X.shape[1])
+        return self
+
+
+@pytest.mark.parametrize("n_views", [2, 3, 5])
+def test_directions_are_those_of_scikit_learns_discriminant_analysis(n_views):
+    rng = np.random.default_rng(n_views)
+    features, _ = blobs(60, n_views, n_features=6, seed=n_views)
+    features = features @ rng.normal(size=(6, 6)) + 2 * rng.normal(size=6)  # no axis is special
+    x = unit(features[:, :, 0]).double().numpy()  # (n, v, f)
+    noise = np.mean([np.cov(views.T).trace() for views in x]) / 6
+    flat, image = x.reshape(-1, 6), np.arange(60).repeat(n_views)
+    scatter = Scatter(n_views, noise)
+    lda = LinearDiscriminantAnalysis("eigen", covariance_estimator=scatter).fit(flat, image)
+    # Scaled to one within images, of all together they measure s + 1.
+    s = (lda.scalings_ * (scatter.fit(flat).covariance_ @ lda.scalings_)).sum(0) - 1
+    expected = torch.from_numpy(lda.scalings_ * s / (s + 1))[:, :4]
+    found = fit_projection(features, 4, seeded())[1].double()
+    found *= (found * expected).sum(0).sign() * expected.norm() / found.norm()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
 def test_narrow_features_leave_the_last_channels_empty():
