@@ -4,9 +4,11 @@ In: a path and plain values. Out: a file that is the old one or the new one at e
 """
 
 import csv
+import io
 import json
 import os
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,33 +17,56 @@ from mfavbs.errors import StoreError
 ADVICE = "choose another output folder, or remove this one"
 
 
-def spreadsheet_path(key: str) -> str:
-    """A relative path as a table cell that no spreadsheet takes for a formula.
+def spreadsheet_path(text: str) -> str:
+    """A path or other text as a table cell that no spreadsheet takes for a formula.
 
-    ``=A1.jpg`` becomes ``./=A1.jpg``, which is the same file; :func:`path_from_spreadsheet` undoes
-    it. Keys never begin with ``./`` themselves.
+    ``=A1.jpg`` becomes ``./=A1.jpg``, which is the same file, and so does what looks like a formula
+    after leading blanks and control characters or in full width (``＝A1.jpg``).
+    :func:`path_from_spreadsheet` undoes it, for every text.
     """
-    return f"./{key}" if key.startswith(("=", "+", "-", "@", "\t", "\r")) else key
+    return f"./{text}" if text.startswith(("./", "\t", "\r")) or _like_a_formula(text) else text
+
+
+def _like_a_formula(text: str) -> bool:
+    # Of a character's general category C is control and format, Z blank.
+    visible = (c for c in text if unicodedata.category(c)[0] not in "CZ")
+    return unicodedata.normalize("NFKC", next(visible, "")) in ("=", "+", "-", "@")
 
 
 def path_from_spreadsheet(cell: str) -> str:
-    """The path that :func:`spreadsheet_path` wrote."""
+    """The text that :func:`spreadsheet_path` wrote."""
     return cell.removeprefix("./")
 
 
-def write_failures(path: Path, failures: Iterable[tuple[str, str]]) -> None:
-    """Write (path, reason) rows as CSV."""
-    # A reason may quote a name's bytes that are not UTF-8.
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", "reason"))
-        writer.writerows((spreadsheet_path(key), reason) for key, reason in failures)
+def write_reasons(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write (path, reason) rows as a CSV that spreadsheets read."""
+    cells = ((spreadsheet_path(name), spreadsheet_path(reason)) for name, reason in rows)
+    write_csv(path, ("path", "reason"), cells)
 
 
-def read_failures(path: Path) -> list[tuple[str, str]]:
+def read_reasons(path: Path) -> list[tuple[str, str]]:
     """Read (path, reason) rows back; raises `KeyError` for another table."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [(path_from_spreadsheet(row["path"]), row["reason"]) for row in csv.DictReader(file)]
+    with open(path, newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
+        rows = csv.DictReader(file)
+        if not {"path", "reason"} <= set(rows.fieldnames or []):
+            raise KeyError(f"the columns {rows.fieldnames}, not path and reason")
+        cells = ((row["path"] or "", row["reason"] or "") for row in rows)
+        return [(path_from_spreadsheet(name), path_from_spreadsheet(why)) for name, why in cells]
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Write a table whole or not at all."""
+
+    def write(file: IO[bytes]) -> None:
+        # A byte order mark: without it spreadsheets take UTF-8 for the local code page. A reason
+        # may quote a name's bytes that are not UTF-8.
+        text = io.TextIOWrapper(file, "utf-8-sig", "backslashreplace", newline="")
+        writer = csv.writer(text)
+        writer.writerow(header)
+        writer.writerows(rows)
+        text.detach()
+
+    write_whole(path, write)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from mfavbs.bench.table import markdown, row_of
 from mfavbs.bench.trial import TrialError, run_trial
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.features.store import FeatureStore
-from mfavbs.files import write_failures, write_json
+from mfavbs.files import write_json, write_reasons
 
 
 def save_store(folder: Path, y, features) -> Path:
@@ -43,7 +43,7 @@ def save_store(folder: Path, y, features) -> Path:
     pq.write_table(
         pa.table({name: list(c) for name, c in columns.items()}), folder / "manifest.parquet"
     )
-    write_failures(folder / "failures.csv", [])
+    write_reasons(folder / "failures.csv", [])
     made_by = {"encoder": "pixels", "weights_hash": "", "image_size": 8, "grid": 0, "n_views": 2}
     made_by |= {"augmentation": "shift", "views_version": 2}
     write_json(folder / "store.json", {"schema": 1, **made_by, "seed": 0, "source": {}})

@@ -1,7 +1,6 @@
 """The feature store: the same bytes whatever happens on the way, and a word for all that can."""
 
 import contextlib
-import csv
 import errno
 import hashlib
 import json
@@ -23,7 +22,6 @@ import mfavbs.features.shards
 from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.features import FeatureStore, embed, is_store
-from mfavbs.files import path_from_spreadsheet, read_failures, spreadsheet_path, write_failures
 from mfavbs.images.opening import open_images
 
 N = 23
@@ -349,18 +347,6 @@ def test_names_that_are_not_utf8(tmp_path):
     store = make(tmp_path / "images", tmp_path / "store")
     assert set(store.keys) == {"caf\\udce9.png", "=1+1.png", "a,b\n.png"}
     assert [key for key, _ in store.failures] == ["@broken.png"]
-
-
-@pytest.mark.parametrize("key", ["=1.jpg", "+1", "-1", "@a/b", "\tx", "\rx", "a=1", "x/-1", "é"])
-def test_no_path_is_a_formula(tmp_path, key):
-    cell = spreadsheet_path(key)
-    assert cell[0] not in "=+-@\t\r"
-    assert os.path.normpath(cell) == os.path.normpath(key)
-    assert path_from_spreadsheet(cell) == key
-    write_failures(tmp_path / "failures.csv", [(key, 'why \udce9, "so"')])
-    with open(tmp_path / "failures.csv", newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file)) == [["path", "reason"], [cell, 'why \\udce9, "so"']]
-    assert read_failures(tmp_path / "failures.csv") == [(key, 'why \\udce9, "so"')]
 
 
 SCRIPT = """

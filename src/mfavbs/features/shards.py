@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from mfavbs.encoders import Encoder
 from mfavbs.errors import EncoderError, SourceError, StoreError
-from mfavbs.files import write_failures, write_json, write_whole
+from mfavbs.files import write_json, write_reasons, write_whole
 from mfavbs.images import Images, folder_labels
 
 SHARD = 512  # images; a kill loses at most this much work. Part of the bytes: raise SCHEMA with it
@@ -120,7 +120,7 @@ def join_shards(images: Images, out: Path, parameters: dict[str, Any]) -> None:
     write_whole(out / "features.npy", write)
     manifest = _manifest(images, rows, hashes)
     write_whole(out / "manifest.parquet", lambda file: pq.write_table(manifest, file))
-    write_failures(out / "failures.csv", [(images.keys[r], failures[r]) for r in sorted(failures)])
+    write_reasons(out / "failures.csv", [(images.keys[r], failures[r]) for r in sorted(failures)])
     write_json(out / "store.json", parameters)
 
 

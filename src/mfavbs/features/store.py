@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import StoreError
-from mfavbs.files import ADVICE, read_failures, read_json
+from mfavbs.files import ADVICE, read_json, read_reasons
 
 SCHEMA = 1
 _COLUMNS = ("row", "path", "size", "mtime", "hash", "label")
@@ -75,7 +75,7 @@ class FeatureStore:
             features = np.load(path / "features.npy", mmap_mode="r")
             with pq.ParquetFile(path / "manifest.parquet") as file:
                 manifest = file.read()
-            failures = read_failures(path / "failures.csv")
+            failures = read_reasons(path / "failures.csv")
         # EOFError: an empty .npy; ValueError: one cut short, and text that is not UTF-8
         except (OSError, ValueError, KeyError, EOFError, csv.Error, pa.ArrowException) as error:
             raise StoreError(f"{path} is damaged ({error}); {ADVICE}") from error

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
-from mfavbs.files import path_from_spreadsheet
+from mfavbs.files import path_from_spreadsheet, read_reasons
 
 SCHEMA = 1
 # What each file must hold, and what it may; a key that may be missing may be null as well.
@@ -76,7 +76,7 @@ def read_run(folder: Path) -> Run:
             f"metrics.json counts {metrics['n_images']} images, labels.parquet has "
             f"{len(cluster)} rows; the files in {folder} are not of one run, cluster again"
         )
-    failures = _failures(_file(folder, "failures.csv"))
+    failures = _reasons(_file(folder, "failures.csv"))
     return Run(folder, path, cluster, confidence, label, names, metrics, record, failures)
 
 
@@ -187,12 +187,10 @@ def _encoded(table: pa.Table) -> tuple[np.ndarray, list[str]]:
     return encoded.indices.fill_null(-1).to_numpy(), encoded.dictionary.to_pylist()
 
 
-def _failures(path: Path) -> list[tuple[str, str]]:
+def _reasons(path: Path) -> list[tuple[str, str]]:
     try:
-        with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
-            rows = csv.DictReader(file)
-            if not {"path", "reason"} <= set(rows.fieldnames or []):
-                raise _damaged(path, "the columns path and reason", rows.fieldnames)
-            return [(path_from_spreadsheet(row["path"] or ""), row["reason"] or "") for row in rows]
+        return read_reasons(path)
+    except KeyError as error:
+        raise _damaged(path, "the columns path and reason", error.args[0]) from error
     except (csv.Error, OSError) as error:
         raise _damaged(path, "CSV", error) from error

@@ -4,12 +4,10 @@ In: the clusters of n images and all that is known of how they came about.
 Out: the files that :mod:`mfavbs.runs.reading` reads.
 """
 
-import csv
-import io
 import json
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
-from mfavbs.files import spreadsheet_path, write_json, write_whole
+from mfavbs.files import spreadsheet_path, write_csv, write_json, write_reasons, write_whole
 from mfavbs.runs.reading import read_record
 
 # All that a run writes, and so all that overwriting one may remove; run.json is written last.
@@ -146,9 +144,8 @@ def write_labels(
     k = probabilities.shape[1]
     columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, k)
     try:
-        _write_csv(folder / "labels.csv", list(columns)[:-1], zip(*rows, strict=True))
-        bad = [(spreadsheet_path(path), spreadsheet_path(reason)) for path, reason in failures]
-        _write_csv(folder / "failures.csv", ["path", "reason"], bad)
+        write_csv(folder / "labels.csv", list(columns)[:-1], zip(*rows, strict=True))
+        write_reasons(folder / "failures.csv", failures)
         table = pa.table(columns)
         write_whole(folder / "labels.parquet", lambda file: pq.write_table(table, file))
     except OSError as error:
@@ -165,17 +162,6 @@ def write_record(folder: Path, metrics: dict[str, Any], record: dict[str, Any]) 
             path.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-def _write_csv(path: Path, header: list[str], rows: Iterable[Sequence]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    # A byte order mark: without it spreadsheets take UTF-8 for the local code page. A reason may
-    # quote a name's bytes that are not UTF-8.
-    content = text.getvalue().encode("utf-8-sig", "backslashreplace")
-    write_whole(path, lambda file: file.write(content))
 
 
 def unwritable(folder: Path, error: Exception) -> RunError:
