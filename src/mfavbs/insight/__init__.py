@@ -1,0 +1,8 @@
+"""What a person wants to know of clusters: plain functions of arrays first, of a run second.
+
+Other rooms may use what ``__init__.pyi`` names; it is imported when it is first asked for.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,7 @@
+from .identity import Changes, changes, continue_numbers
+
+__all__ = [
+    "Changes",
+    "changes",
+    "continue_numbers",
+]
