@@ -26,7 +26,7 @@ import torch
 from mfavbs.devices import pick_device
 from mfavbs.encoders.encoder import Encoder, load_encoder
 from mfavbs.features.embedding import batch_size, embed
-from mfavbs.images.opening import Images, decode, open_images
+from mfavbs.images import Images, decode, open_images
 from mfavbs.images.views import Views
 
 

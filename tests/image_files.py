@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from mfavbs.errors import ImageError
-from mfavbs.images.opening import decode
+from mfavbs.images import decode
 
 RED = (200, 40, 30)
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 200)}

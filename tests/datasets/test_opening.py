@@ -17,7 +17,7 @@ from mfavbs.datasets.opening import DATASETS, open_dataset
 from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import SourceError
 from mfavbs.features.embedding import embed
-from mfavbs.images.opening import content_hash, decode
+from mfavbs.images import content_hash, decode
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 NAMES = {

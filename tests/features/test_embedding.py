@@ -353,7 +353,7 @@ SCRIPT = """
 import os, sys
 import mfavbs.features.embedding, mfavbs.features.shards
 from mfavbs.encoders.encoder import load_encoder
-from mfavbs.images.opening import decode, open_images
+from mfavbs.images import decode, open_images
 mfavbs.features.shards.SHARD = mfavbs.features.embedding.SHARD = 8
 if sys.argv[3] == "dies":
     def decode(content, at_least=None, decode=decode):

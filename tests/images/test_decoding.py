@@ -8,7 +8,7 @@ from image_files import RED, close, encoded, noise, red
 from PIL import Image, ImageCms, features
 
 from mfavbs.errors import ImageError
-from mfavbs.images.opening import content_hash, decode
+from mfavbs.images import content_hash, decode
 
 # ---- decoding: formats and modes ----
 

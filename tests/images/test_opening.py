@@ -7,7 +7,7 @@ import pytest
 from image_files import close, encoded, noise, reasons, red, write
 
 from mfavbs.errors import SourceError
-from mfavbs.images.opening import decode, folder_labels, open_images
+from mfavbs.images import decode, folder_labels, open_images
 
 # ---- folder ----
 

@@ -10,7 +10,7 @@ from image_files import encoded, noise, reasons, red, write
 from torch.utils.data import DataLoader, Dataset
 
 from mfavbs.errors import ImageError, SourceError
-from mfavbs.images.opening import content_hash, open_images
+from mfavbs.images import content_hash, open_images
 
 
 def tarred(path, members):

@@ -1,6 +1,8 @@
+from .candidates import Images, folder_labels
 from .decoding import content_hash, decode
 from .finding import SUFFIXES
-from .opening import TAR_SUFFIXES, Images, folder_labels, open_images, reopen_images
+from .opening import open_images, reopen_images
+from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Views
 
 __all__ = [

@@ -1,0 +1,74 @@
+"""In: a source. Out: its n candidate images: what could be an image by its name.
+
+Each has a key, a stat and a content, bytes or uint8 (h, w[, c]). What cannot be read raises
+`ImageError` with its reason; nothing is dropped in silence.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from mfavbs.errors import ImageError
+
+
+class Images:
+    """Candidate images: what could be an image by its name; whether it is shows on reading.
+
+    Attributes
+    ----------
+    kind
+        ``"folder"``, ``"tar"``, ``"list"`` or ``"array"``.
+    location
+        Absolute path of the folder, tar or text file; empty for an array or a list of paths.
+    keys
+        Unique names, valid UTF-8: relative POSIX paths, sorted for a folder, else in file order.
+    ignored
+        How many files were passed over, by lower-case suffix. ``"(duplicate)"`` counts repeated
+        lines and members, ``".jpg (not a file)"`` the links, pipes and such with that suffix.
+    labels
+        Known label of every key where it is not its folder, as in a public set; else None.
+    """
+
+    kind: str
+    labels: Sequence[str] | None = None
+
+    def __init__(self, location: str, keys: Iterable[str], ignored: dict[str, int]) -> None:
+        self.location = location
+        self.keys = list(keys)
+        self.ignored = dict(ignored)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def stat(self, row: int) -> tuple[int, float]:
+        """Size in bytes and modification time; (-1, 0.0) for a file that is not there."""
+        raise NotImplementedError
+
+    def read(self, row: int) -> bytes | np.ndarray:
+        """Undecoded content of one image; raises `ImageError` where it cannot be had."""
+        raise NotImplementedError
+
+
+def not_empty(content: bytes) -> bytes:
+    """The content, unless there is none."""
+    if not content:
+        raise ImageError("empty file (0 bytes)")
+    return content
+
+
+def folder_labels(keys: Sequence[str]) -> list[str] | None:
+    """Label each key by its folder.
+
+    Parameters
+    ----------
+    keys
+        `Images.keys`.
+
+    Returns
+    -------
+    list of str or None
+        Relative POSIX path of each key's folder, ``"."`` for one beside the folders; ``None``
+        where all keys are in the same folder, which labels nothing.
+    """
+    labels = [key.rpartition("/")[0] or "." for key in keys]
+    return labels if len(set(labels)) > 1 else None

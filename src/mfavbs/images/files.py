@@ -1,0 +1,41 @@
+"""In: {key: path}, of a folder or a list. Out: the candidate images in these files."""
+
+import os
+import stat
+
+from mfavbs.errors import ImageError
+from mfavbs.images.candidates import Images, not_empty
+
+
+class Files(Images):
+    """Images that are files of their own, found in a folder or listed."""
+
+    def __init__(
+        self, kind: str, location: str, paths: dict[str, str], ignored: dict[str, int]
+    ) -> None:
+        super().__init__(location, paths, ignored)
+        self.kind = kind
+        self._paths = list(paths.values())
+
+    def stat(self, row: int) -> tuple[int, float]:
+        try:
+            found = os.stat(self._paths[row])
+        except (OSError, ValueError):  # ValueError: a null byte in a listed path
+            return -1, 0.0
+        return found.st_size, found.st_mtime
+
+    def read(self, row: int) -> bytes:
+        path = self._paths[row]
+        try:
+            mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
+                os.scandir(path).close()  # a folder that could not be listed says why
+            if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
+                raise ImageError("not a regular file")
+            with open(path, "rb") as file:
+                content = file.read()
+        except ImageError:
+            raise
+        except (OSError, ValueError) as error:
+            raise ImageError(getattr(error, "strerror", None) or str(error)) from error
+        return not_empty(content)

@@ -1,0 +1,92 @@
+"""In: a tar, plain or gzipped. Out: the candidate images in it, read where they lie."""
+
+import gzip
+import os
+import tarfile
+import zlib
+from collections import Counter
+from typing import IO, Any, cast
+
+from mfavbs.errors import ImageError, SourceError
+from mfavbs.images.candidates import Images, not_empty
+from mfavbs.images.finding import SUFFIXES, hidden, suffix_of, utf8
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+class Tar(Images):
+    """Images in a tar, which is not unpacked."""
+
+    kind = "tar"
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._handle: IO[bytes] | None = None
+        self._pid = -1
+        members, ignored = self._index()
+        super().__init__(path, members, ignored)
+        self._members = list(members.values())
+
+    def _index(self) -> tuple[dict[str, tuple[int, int, float]], Counter[str]]:
+        members: dict[str, tuple[int, int, float]] = {}
+        ignored: Counter[str] = Counter()
+        count = 0
+        try:
+            with tarfile.open(fileobj=self._file(), mode="r:") as tar:
+                for member in tar:
+                    count += 1
+                    # Nothing is extracted, so a name leading outside only needs a safe key.
+                    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+                    parts = ["__" if part == ".." else part for part in parts]
+                    if member.isdir() or not parts or any(map(hidden, parts)):
+                        continue
+                    suffix = suffix_of(parts[-1])
+                    if not member.isreg() or member.issparse():
+                        ignored[f"{suffix} (not a file)"] += 1
+                    elif suffix not in SUFFIXES:
+                        ignored[suffix] += 1
+                    else:
+                        key = utf8("/".join(parts))
+                        # The last of equal names wins, as it does when a tar is unpacked; taken
+                        # out first, so that rows stay in the order of their offsets.
+                        ignored["(duplicate)"] += members.pop(key, None) is not None
+                        members[key] = (member.offset_data, member.size, float(member.mtime))
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            raise SourceError(
+                f"expected a whole tar, but {self._path} cannot be read after {count} members: "
+                f"{error}; copy or download it again"
+            ) from error
+        return members, +ignored
+
+    def _file(self) -> IO[bytes]:
+        # One handle per process: after a fork, parent and child would move one shared position.
+        if self._handle is None or self._pid != os.getpid():
+            opened = open if self._path.lower().endswith(".tar") else gzip.open
+            self._handle = cast(IO[bytes], opened(self._path, "rb"))
+            self._pid = os.getpid()
+        return self._handle
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_handle": None}
+
+    def __del__(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+
+    def stat(self, row: int) -> tuple[int, float]:
+        return self._members[row][1:]
+
+    def read(self, row: int) -> bytes:
+        offset, size, _ = self._members[row]
+        try:
+            # In a gz, a seek forward decompresses what lies between and a seek back starts again
+            # from the first byte; rows read in increasing order make one pass over the file.
+            file = self._file()
+            file.seek(offset)
+            content = file.read(size)
+        except (OSError, EOFError, zlib.error) as error:
+            self._handle = None
+            raise ImageError(f"tar cannot be read: {error}") from error
+        if len(content) < size:
+            raise ImageError(f"truncated: {len(content)} of {size} bytes are in the tar")
+        return not_empty(content)
