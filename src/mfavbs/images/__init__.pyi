@@ -1,19 +1,27 @@
 from .candidates import Images, folder_labels
 from .decoding import content_hash, decode
 from .finding import SUFFIXES
+from .grey_levels import Range, checked_range
+from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
+from .reading import measure_range, read_image
 from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Views
 
 __all__ = [
+    "IMAGE_MEMORY",
     "SUFFIXES",
     "TAR_SUFFIXES",
     "VIEWS_VERSION",
     "Images",
+    "Range",
     "Views",
+    "checked_range",
     "content_hash",
     "decode",
     "folder_labels",
+    "measure_range",
     "open_images",
+    "read_image",
     "reopen_images",
 ]

@@ -1,0 +1,53 @@
+"""In: a camera's RAW file. Out: an upright RGB image, as the camera's own settings have it."""
+
+import io
+import os
+
+from PIL import Image
+
+from mfavbs.errors import ImageError
+from mfavbs.images.memory import MB
+
+# fmt: off
+RAW_SUFFIXES = frozenset((
+    ".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".iiq", ".k25", ".kdc", ".mef", ".mos",
+    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
+    ".x3f",
+))
+# fmt: on
+_BYTES = (
+    10  # of a pixel of the sensor: as filed, unpacked, and a half-size picture in 16 and 8 bits
+)
+
+
+def is_raw(name: str) -> bool:
+    """Whether a file is a camera's RAW file by its name: by content most of them are TIFFs."""
+    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES
+
+
+def decode_raw(content: bytes, image_memory: int) -> Image.Image:
+    """Mode RGB, half as wide and high as the sensor: each 2 x 2 of its cells makes a pixel.
+
+    Raises
+    ------
+    ImageError
+        The extra is missing, the image too large, or LibRaw cannot read it.
+    """
+    try:
+        import rawpy
+    except ImportError as error:
+        raise ImageError('RAW files need an extra: pip install "mfavbs[raw]"') from error
+    try:
+        with rawpy.imread(io.BytesIO(content)) as raw:
+            width, height = raw.sizes.raw_width, raw.sizes.raw_height
+            if width * height * _BYTES > image_memory * MB:
+                raise ImageError(
+                    f"too large: {width} x {height} pixels take "
+                    f"{width * height * _BYTES / MB:,.0f} MB to decode; {image_memory:,} MB are "
+                    "allowed for one image (--image-memory)"
+                )
+            return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True))
+    except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+        reason = error.args[0] if error.args else error
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise ImageError(f"damaged, or a RAW format that LibRaw does not know: {text}") from error

@@ -1,0 +1,112 @@
+"""In: a source and a row of it. Out: that image decoded, its content's hash, and notes on it.
+
+One way for all who read images, so that what decides the pixels is the same for each of them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mfavbs.errors import ImageError
+from mfavbs.images.candidates import Images
+from mfavbs.images.decoding import content_hash, decode, values_of
+from mfavbs.images.grey_levels import Range
+from mfavbs.images.memory import IMAGE_MEMORY, MB
+
+SAMPLE = 64  # images that `--range auto` looks at
+_VALUES = 10_000  # of each
+# Beyond these percentiles lie dead and hot pixels, not the picture.
+_PERCENTILES = (0.1, 99.9)
+
+
+class Picture(NamedTuple):
+    """One decoded image.
+
+    Attributes
+    ----------
+    image
+        Upright, mode RGB.
+    hash
+        Of the undecoded content, from :func:`content_hash`.
+    note
+        What was wrong with it and did not keep it from being read; empty where nothing was.
+    """
+
+    image: Image.Image
+    hash: str
+    note: str
+
+
+def read_image(
+    images: Images,
+    row: int,
+    at_least: int | None = None,
+    *,
+    value_range: Range | None = None,
+    image_memory: int = IMAGE_MEMORY,
+) -> Picture:
+    """Read and decode one image of a source.
+
+    Parameters
+    ----------
+    images, row
+        From :func:`open_images`, and which one of them.
+    at_least, value_range, image_memory
+        As in :func:`decode`.
+
+    Raises
+    ------
+    ImageError
+        It cannot be had, or decoded.
+    """
+    content = _content(images, row, image_memory)
+    notes: list[str] = []
+    image = decode(
+        content,
+        at_least,
+        name=images.keys[row],
+        value_range=value_range,
+        image_memory=image_memory,
+        notes=notes,
+    )
+    return Picture(image, content_hash(content), "; ".join(notes))
+
+
+def measure_range(images: Images, image_memory: int = IMAGE_MEMORY) -> Range | None:
+    """Range of the grey values in a sample of a source; None where none has more than 8 bits.
+
+    Parameters
+    ----------
+    images
+        From :func:`open_images`. Up to 64 of them, evenly spaced, are decoded.
+    image_memory
+        As in :func:`decode`.
+
+    Returns
+    -------
+    (low, high) or None
+        The 0.1 and the 99.9 percentile of the values of all that are wider than 8 bits.
+    """
+    samples = []
+    for row in np.unique(np.linspace(0, len(images) - 1, SAMPLE).round().astype(int)).tolist():
+        try:
+            values = values_of(_content(images, row, image_memory), _VALUES, image_memory)
+        except ImageError:
+            continue  # it will stand in failures.csv
+        if values is not None and values.size:
+            samples.append(values)
+    if not samples:
+        return None
+    low, high = np.percentile(np.concatenate(samples), _PERCENTILES).tolist()
+    return low, high if high > low else low + 1
+
+
+def _content(images: Images, row: int, image_memory: int) -> bytes | np.ndarray:
+    size, _ = images.stat(row)
+    if size > image_memory * MB:
+        raise ImageError(
+            f"too large: a file of {size / MB:,.0f} MB; {image_memory:,} MB are allowed for one "
+            "image (--image-memory)"
+        )
+    return images.read(row)
