@@ -153,7 +153,7 @@ def cluster_images(
 def _checked_model(n_clusters: int, **parameters: Any) -> MFAVBsClustering:
     """A model whose parameters are found wrong now, and not when the images are encoded."""
     if n_clusters < 2:
-        raise SourceError(f"n_clusters={n_clusters} (-k) should be >= 2.")
+        raise SourceError(f"n_clusters={n_clusters} should be >= 2.")
     model = MFAVBsClustering(n_clusters, **parameters)
     try:
         model._validate_params()

@@ -3,12 +3,33 @@
 In: a device's name. Out: a `torch.device` that exists here.
 """
 
-import torch
+from typing import TYPE_CHECKING
 
 from mfavbs.errors import EncoderError
 
+if TYPE_CHECKING:  # a wrong name is told before torch, which takes seconds, is imported
+    import torch
 
-def pick_device(device: str = "auto") -> torch.device:
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+
+
+def check_device(device: str) -> None:
+    """Refuse what is the name of no device; whether there is one is :func:`pick_device`'s.
+
+    Raises
+    ------
+    EncoderError
+        It is not one of :data:`DEVICES`, with a number behind it or without.
+    """
+    kind, colon, number = str(device).partition(":")
+    if kind not in DEVICES or (colon and (kind == "auto" or not number.isdecimal())):
+        raise EncoderError(
+            f"device={device!r} should be auto or one of {', '.join(DEVICES[1:])}, or one of them "
+            "with its number, as cuda:1"
+        )
+
+
+def pick_device(device: str = "auto") -> "torch.device":
     """``auto`` is CUDA, Apple's MPS or the CPU, in this order; anything else is torch's name.
 
     Raises
@@ -16,6 +37,9 @@ def pick_device(device: str = "auto") -> torch.device:
     EncoderError
         There is no such device here.
     """
+    import torch
+
+    check_device(device)
     available = ["cpu"]
     if torch.backends.mps.is_available():
         available.insert(0, "mps")
@@ -34,8 +58,10 @@ def pick_device(device: str = "auto") -> torch.device:
     return found
 
 
-def has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: "torch.device") -> bool:
     """Whether bfloat16 arithmetic is native there, and so faster than float32."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

@@ -21,7 +21,7 @@ from mfavbs.images import Images, folder_labels, open_images
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 _ONE_FOLDER = (
     "Labels were to come from sub-folders, but all images lie in one. "
-    "Drop --labels-from-folders, or sort the labelled images into a folder for each label."
+    "Drop labels_from_folders=, or sort the labelled images into a folder for each label."
 )
 
 
@@ -233,8 +233,7 @@ def check_early(
     n = len(opened.keys)
     if n < n_clusters:
         raise SourceError(
-            f"n_samples={n} should be >= n_clusters={n_clusters}; "
-            "lower n_clusters (-k) or add images."
+            f"n_samples={n} should be >= n_clusters={n_clusters}; lower n_clusters= or add images."
         )
     if labels is not None and len(labels) != n:
         raise SourceError(f"{len(labels)} labels for {n} images; expected one each.")
@@ -266,5 +265,5 @@ def check_same_encoder(fitted: dict[str, Any] | None, now: dict[str, Any]) -> No
             raise EncoderError(
                 f"The run was made with {name}={value!r}, these features with "
                 f"{name}={now.get(name)!r}; a cluster means nothing across encoders. "
-                "Give the run's own weights by --weights, or images instead of features."
+                "Give the run's own weights by weights=, or images instead of features."
             )

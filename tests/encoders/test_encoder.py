@@ -261,7 +261,7 @@ def test_weights_that_do_not_fit_name_the_tensors(tiny_clip, clip_weights, tmp_p
         ("ViT-B-32", ["open_clip:MODEL/PRETRAINED, timm:MODEL or pixels", "open_clip:ViT-B-32/"]),
         ("timm:resnet5o", ["unknown timm model", "timm:resnet50"]),
         ("timm:resnet50.nothing", ["timm has no weights", "a1_in1k"]),
-        ("timm:efficientnet_b6", ["timm has no weights", "--weights FILE"]),
+        ("timm:efficientnet_b6", ["timm has no weights", "weights=FILE"]),
         ("open_clip:ViT-B-33", ["unknown open_clip model", "ViT-B-32"]),
         ("open_clip:ViT-B-32/open-ai", ["no weights 'open-ai'", "laion2b_s34b_b79k"]),
         ("open_clip:ViT-B-32", ["open_clip:ViT-B-32/TAG", "openai"]),
@@ -321,7 +321,7 @@ def test_no_download_is_quick_and_names_the_ways_on(tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     for line in lines:
-        for words in ("--weights FILE", "HF_HOME=DIR", "--encoder pixels", "ConnectError"):
+        for words in ("weights=FILE", "HF_HOME=DIR", "encoder=pixels", "ConnectError"):
             assert words in line
 
 

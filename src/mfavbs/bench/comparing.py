@@ -113,7 +113,7 @@ def bench(
     labels = [truth[key] for key in store.keys]
     k = len(set(labels)) if n_clusters is None else n_clusters
     if not 2 <= k <= len(labels):
-        raise SourceError(f"n_clusters={k} (-k) should be in 2..{len(labels)}, the images")
+        raise SourceError(f"n_clusters={k} should be in 2..{len(labels)}, the images")
     about = {"features": _identity(store, labels), "n_clusters": k}
     abouts = {name: about | {"parameters": methods.parameters_of(name)} for name in names}
     found = {
@@ -167,7 +167,7 @@ def _begin(out: Path) -> None:
         if not ours and (not out.is_dir() or any(out.iterdir())):
             raise RunError(
                 f"{out} exists and is not the folder of a bench, so nothing is written into it. "
-                "Give another --out."
+                "Give another out=."
             )
         (out / RESULTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -196,7 +196,7 @@ def _read(out: Path, name: str, seed: int, about: dict[str, Any]) -> dict[str, A
         if before.get(key) != now.get(key):
             raise RunError(
                 f"{path} was made with {key}={before.get(key)!r}, now {key}={now.get(key)!r} is "
-                "asked for; give another --out, or remove it"
+                "asked for; give another out=, or remove it"
             )
     return result
 

@@ -128,7 +128,7 @@ def with_tokens(features: np.ndarray, n_tokens: int) -> np.ndarray:
     if grid % coarse or grid < coarse:
         raise SourceError(
             f"The features have {t} tokens a view (grid {grid}), {n_tokens} cannot be made of "
-            f"them; embed with --grid {coarse}, or a multiple of it."
+            f"them; embed with grid={coarse}, or a multiple of it."
         )
     made = np.empty((n, v, n_tokens, d), features.dtype)
     made[:, :, 0] = features[:, :, 0]

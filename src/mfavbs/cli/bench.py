@@ -1,6 +1,5 @@
 """The command `mfavbs bench`: parses, calls, prints. Nothing heavy is imported up here."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +12,12 @@ from mfavbs.cli.options import (
     GridOption,
     ImageSizeOption,
     JsonOption,
+    QuietOption,
     ViewsOption,
     WeightsOption,
     WorkersOption,
 )
+from mfavbs.cli.output import print_json, unless
 
 LabelledArgument = Annotated[
     str,
@@ -26,9 +27,23 @@ LabelledArgument = Annotated[
         "such images, or the name of a public data set.",
     ),
 ]
+
+
+def _method_names(incomplete: str) -> list[str]:
+    """Completion of the last name of a list, ``kmeans,um`` to ``kmeans,umap``."""
+    from mfavbs.bench import OURS, PEERS
+
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in [*OURS, *PEERS] if name.startswith(last)]
+
+
 MethodsOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME,...", help="Names of methods. Default: mfavbs and its peers."),
+    typer.Option(
+        metavar="NAME,...",
+        help="Names of methods. Default: mfavbs and its peers.",
+        autocompletion=_method_names,
+    ),
 ]
 
 
@@ -52,38 +67,47 @@ def bench(
     encoder: EncoderOption = DEFAULT_ENCODER,
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
-    views: ViewsOption = 5,
+    n_views: ViewsOption = 5,
     grid: GridOption = 0,
-    workers: WorkersOption = None,
+    n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare mfavbs with its ablations and its peers on labelled images, as a table."""
-    from mfavbs.bench import OURS, PEERS, print_table
-    from mfavbs.bench import bench as run
+    from mfavbs.bench import OURS, PEERS
 
     names = [name.strip() for word in methods or [] for name in word.split(",") if name.strip()]
     if peers and not names:
         names = ["mfavbs"]
     names += [*PEERS] * peers + [*OURS] * ablations
+    names = names or ["mfavbs", *PEERS]
+    numbers = _seeds(seeds)
+    out = out or Path(f"bench-{Path(source).resolve().name.split('.')[0]}")
+    say = unless(quiet)
+    say(f"Comparing {len(names)} methods on {source}, with {len(numbers)} seeds each, in {out}")
+    from mfavbs.bench import bench as run
+    from mfavbs.bench import print_table
+
     summary = run(
         source,
-        names or ["mfavbs", *PEERS],
-        out=out or Path(f"bench-{Path(source).resolve().name.split('.')[0]}"),
-        seeds=_seeds(seeds),
+        names,
+        out=out,
+        seeds=numbers,
         n_clusters=n_clusters,
         data=data,
         encoder=encoder,
         weights=weights,
         image_size=image_size,
         grid=grid,
-        n_views=views,
-        n_workers=workers,
+        n_views=n_views,
+        n_workers=n_workers,
         device=device,
+        verbose=not quiet,
     )
-    print_table(summary)
-    if as_json:
-        print(json.dumps(summary))
+    if not quiet:
+        print_table(summary)
+    print_json(summary, as_json)
     if not any(row["n_seeds"] for row in summary["rows"]):
         raise typer.Exit(1)
 

@@ -1,6 +1,9 @@
 """What several commands of the command line are asked with. Nothing heavy is imported here.
 
 In: nothing. Out: annotated types, of which typer makes arguments and options.
+
+A command's parameters are called as in Python, so that a message about ``n_views=`` is one about
+``--views`` on the command line (:mod:`mfavbs.cli.words`).
 """
 
 from pathlib import Path
@@ -8,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_ENCODER = "open_clip:ViT-B-32/openai"  # encoders.DEFAULT_ENCODER, without its imports
+from mfavbs.devices import DEVICES
+from mfavbs.encoders import DEFAULT_ENCODER
+
+__all__ = ["DEFAULT_ENCODER"]
+
+
+def one_of(*words: str):
+    """Completion of an option by what it may begin with."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
 
 SourceArgument = Annotated[
     Path,
@@ -20,19 +32,36 @@ SourceArgument = Annotated[
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 EncoderOption = Annotated[
-    str, typer.Option(help="open_clip:MODEL/PRETRAINED, timm:MODEL or pixels.")
+    str,
+    typer.Option(
+        help="open_clip:MODEL/PRETRAINED, timm:MODEL or pixels.",
+        autocompletion=one_of("pixels", "timm:", "open_clip:", DEFAULT_ENCODER),
+    ),
 ]
 WeightsOption = Annotated[
     Path | None, typer.Option(help="Local weights of the encoder (.safetensors, .pt).")
 ]
 ImageSizeOption = Annotated[
-    int | None, typer.Option(metavar="PX", help="Edge of a view; default: the encoder's own.")
+    int | None,
+    typer.Option(metavar="PX", min=1, help="Edge of a view; default: the encoder's own."),
 ]
-GridOption = Annotated[int, typer.Option(help="Add the patch tokens, averaged to GRID x GRID.")]
-ViewsOption = Annotated[int, typer.Option(help="Views of every image, the clean one included.")]
-SeedOption = Annotated[int, typer.Option(help="Of views and training.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+GridOption = Annotated[
+    int, typer.Option(min=0, help="Add the patch tokens, averaged to GRID x GRID.")
+]
+ViewsOption = Annotated[
+    int, typer.Option("--views", min=1, help="Views of every image, the clean one included.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of views and training.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=one_of(*DEVICES))
+]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that decode; default: as many as the encoder needs.")
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that decode; default: as many as the encoder needs.",
+    ),
 ]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Nothing but errors on stderr.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mfavbs.devices import has_bfloat16
-from mfavbs.encoders.pretrained import closest, explained, from_open_clip, from_timm
+from mfavbs.encoders.names import DEFAULT_ENCODER, check_encoder
+from mfavbs.encoders.pretrained import explained, from_open_clip, from_timm
 from mfavbs.encoders.towers import PixelsTower, Tower
 from mfavbs.errors import EncoderError
 
-DEFAULT_ENCODER = "open_clip:ViT-B-32/openai"
-KINDS = "open_clip:MODEL/PRETRAINED, timm:MODEL or pixels"
 _PIXELS_SIZE = 16
 
 
@@ -80,13 +79,13 @@ class Encoder(nn.Module):
         if self.grid:
             patches = self.tower.patches(features)  # (b, d, rows, columns)
             if patches is None:
-                raise EncoderError(f"{self.name} has no patch tokens; use --grid 0")
+                raise EncoderError(f"{self.name} has no patch tokens; use grid=0")
             rows, columns = patches.shape[2:]
             if min(rows, columns) < self.grid:
                 raise EncoderError(
                     f"grid={self.grid} should be <= {min(rows, columns)}: {self.name} gives "
                     f"{rows} x {columns} patch tokens at image_size={self.image_size}; lower "
-                    "--grid or raise --image-size"
+                    "grid= or raise image_size="
                 )
             cells = F.adaptive_avg_pool2d(patches, self.grid)  # (b, d, g, g)
             tokens = torch.cat([tokens, cells.flatten(2).mT], dim=1)  # (b, 1 + g², d)
@@ -129,29 +128,19 @@ def load_encoder(
         The name is unknown; the weights cannot be fetched or read or do not fit the model; or it
         cannot take that image size or give that grid.
     """
-    kind, _, model = name.partition(":")
-    if grid < 0:
-        raise EncoderError(f"grid={grid} should be >= 0")
-    if image_size is not None and image_size < 1:
-        raise EncoderError(f"image_size={image_size} should be >= 1 pixel")
-    path = None if weights is None else Path(weights)
-    if path is not None and not path.is_file():
-        raise EncoderError(f"expected a file of weights, there is none at {path}; check the path")
+    check_encoder(name, weights=weights, image_size=image_size, grid=grid)
+    path = None if weights is None else Path(weights).expanduser()
     if name == "pixels":
-        encoder = _pixels(image_size or _PIXELS_SIZE, grid, path)
-    elif kind in ("timm", "open_clip") and model:
-        made = (from_timm if kind == "timm" else from_open_clip)(name, path, image_size)
-        encoder = Encoder(name, *made[:4], grid, made.weights_hash)
+        encoder = _pixels(image_size or _PIXELS_SIZE, grid)
     else:
-        raise EncoderError(f"unknown encoder {name!r}, expected {KINDS}{closest(name)}")
+        made = (from_timm if name.startswith("timm:") else from_open_clip)(name, path, image_size)
+        encoder = Encoder(name, *made[:4], grid, made.weights_hash)
     if image_size or grid:
         with explained(f"{name} cannot encode with image_size={encoder.image_size}, {grid=}"):
             encoder(torch.zeros(1, 3, encoder.image_size, encoder.image_size, dtype=torch.uint8))
     return encoder
 
 
-def _pixels(image_size: int, grid: int, path: Path | None) -> Encoder:
-    if path is not None:
-        raise EncoderError("pixels has no weights; drop --weights or name another --encoder")
+def _pixels(image_size: int, grid: int) -> Encoder:
     zero, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return Encoder("pixels", PixelsTower(grid), image_size, zero, one, grid, "", "shift")

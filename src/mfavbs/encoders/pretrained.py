@@ -58,7 +58,7 @@ def from_timm(name: str, path: Path | None, image_size: int | None) -> Pretraine
     if (tag and tag not in tags) or (path is None and not tags):
         raise EncoderError(
             f"timm has no weights {model!r}, expected {arch}.TAG with one of "
-            f"{', '.join(tags) or 'none'}; or give --weights FILE"
+            f"{', '.join(tags) or 'none'}; or give weights=FILE"
         )
     about: Any = timm.get_pretrained_cfg(model)
     header = read_header(path)
@@ -110,7 +110,7 @@ def from_open_clip(name: str, path: Path | None, image_size: int | None) -> Pret
     if (tag or path is None) and not about:
         raise EncoderError(
             f"open_clip has no weights {tag!r} for {model}, expected open_clip:{model}/TAG with "
-            f"one of {', '.join(tags) or 'none'}; or leave the tag out and give --weights FILE"
+            f"one of {', '.join(tags) or 'none'}; or leave the tag out and give weights=FILE"
         )
     header = read_header(path)
     if path is None:

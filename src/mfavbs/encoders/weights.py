@@ -60,8 +60,8 @@ def not_downloaded(name: str, error: Exception) -> EncoderError:
     """The error for weights that could not be had, with the ways on."""
     return EncoderError(
         f"the weights of {name} are not on this machine and could not be downloaded "
-        f"({_first_line(error)}); three ways on: --weights FILE with a checkpoint of your own; "
-        "HF_HOME=DIR with a cache filled on another machine; or --encoder pixels, which needs none"
+        f"({_first_line(error)}); three ways on: weights=FILE with a checkpoint of your own; "
+        "HF_HOME=DIR with a cache filled on another machine; or encoder=pixels, which needs none"
     )
 
 
@@ -140,7 +140,7 @@ def fit_weights(
     parts += [f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}" for k in wrong[:3]]
     if parts:
         raise EncoderError(
-            f"the weights {path} do not fit the model: {'; '.join(parts)}; check that --encoder "
+            f"the weights {path} do not fit the model: {'; '.join(parts)}; check that encoder= "
             "names the model they were saved from"
         )
     net.load_state_dict({k: state[k] for k in own}, strict=False)

@@ -101,7 +101,7 @@ def embed(
         raise StoreError(
             f"the feature store {out} cannot be written: {error.strerror or error}; finished "
             "shards stay good: make room or mend the folder and run the same command again, or "
-            "choose another --out"
+            "choose another out="
         ) from error
     return FeatureStore.open(out)
 

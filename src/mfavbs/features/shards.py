@@ -55,7 +55,7 @@ class Part:
             raise EncoderError(
                 f"expected features within float16's range (±65504), {encoder.name} gives larger "
                 f"ones or NaN for {', '.join(bad[:3])}{' and others' if len(bad) > 3 else ''}; "
-                "check --weights, or choose another --encoder"
+                "check weights=, or choose another encoder="
             )
         self.features = features.cpu().numpy()
 

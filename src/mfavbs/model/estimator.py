@@ -225,7 +225,7 @@ class MFAVBsClustering(
         if n < self.n_clusters:
             raise SourceError(
                 f"n_samples={n} should be >= n_clusters={self.n_clusters}; "
-                "lower n_clusters (-k) or add images."
+                "lower n_clusters= or add images."
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)

@@ -1,0 +1,114 @@
+"""The commands `mfavbs cluster` and `mfavbs demo`: parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mfavbs.cli.options import (
+    DEFAULT_ENCODER,
+    DeviceOption,
+    EncoderOption,
+    GridOption,
+    ImageSizeOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    SourceArgument,
+    ViewsOption,
+    WeightsOption,
+    WorkersOption,
+    one_of,
+)
+from mfavbs.cli.output import report_run, unless
+
+_OBJECTIVES = ("disjoint", "paper")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("mfavbs-demo"),
+    seed: SeedOption = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Cluster 1,797 handwritten digits that come with scikit-learn: no download, a minute."""
+    say = unless(quiet)
+    say(f"Clustering 1,797 handwritten digits into 10 clusters, in {out}")
+    from sklearn.datasets import load_digits
+
+    from mfavbs.clustering import cluster_images
+
+    digits = load_digits()
+    run = cluster_images(
+        (digits.images * (255 / 16)).round().astype("uint8"),
+        10,
+        out=out,
+        encoder="pixels",
+        image_size=8,
+        seed=seed,
+        labels=digits.target.astype(str).tolist(),
+        overwrite=overwrite,
+        verbose=not quiet,
+    )
+    report_run(run, say, as_json)
+
+
+def cluster(
+    source: SourceArgument,
+    n_clusters: Annotated[int, typer.Option("-k", "--n-clusters", help="Clusters, 2 or more.")],
+    out: Annotated[Path | None, typer.Option(help="Default: mfavbs-NAME in this folder.")] = None,
+    encoder: EncoderOption = DEFAULT_ENCODER,
+    weights: WeightsOption = None,
+    image_size: ImageSizeOption = None,
+    n_views: ViewsOption = 5,
+    grid: GridOption = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Default: by the number of images.")
+    ] = None,
+    seed: SeedOption = 0,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="disjoint, or paper: the method as arXiv 2511.08883 has it.",
+            autocompletion=one_of(*_OBJECTIVES),
+        ),
+    ] = "disjoint",
+    labels_from_folders: Annotated[
+        bool, typer.Option("--labels-from-folders", help="Score against the sub-folders' names.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
+    n_workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Group the images of SOURCE into K clusters."""
+    if objective not in _OBJECTIVES:
+        raise typer.BadParameter(
+            f"{objective!r} is not disjoint or paper", param_hint="--objective"
+        )
+    out = out or Path(f"mfavbs-{source.resolve().name.split('.')[0]}")
+    say = unless(quiet)
+    say(f"Clustering {source} into {n_clusters} clusters, in {out}")
+    from mfavbs.clustering import cluster_images
+
+    run = cluster_images(
+        source,
+        n_clusters,
+        out=out,
+        encoder=encoder,
+        weights=weights,
+        image_size=image_size,
+        grid=grid,
+        n_views=n_views,
+        seed=seed,
+        labels_from_folders=labels_from_folders,
+        overwrite=overwrite,
+        n_workers=n_workers,
+        device=device,
+        verbose=not quiet,
+        objective=objective,
+        epochs=epochs,
+    )
+    report_run(run, say, as_json)

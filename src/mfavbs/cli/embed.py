@@ -1,0 +1,65 @@
+"""The command `mfavbs embed`: parses, calls, prints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mfavbs.cli.options import (
+    DEFAULT_ENCODER,
+    DeviceOption,
+    EncoderOption,
+    GridOption,
+    ImageSizeOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    SourceArgument,
+    ViewsOption,
+    WeightsOption,
+    WorkersOption,
+)
+from mfavbs.cli.output import print_json, say_failures, unless
+
+
+def embed(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option(metavar="STORE", help="Folder of the feature store.")],
+    encoder: EncoderOption = DEFAULT_ENCODER,
+    weights: WeightsOption = None,
+    image_size: ImageSizeOption = None,
+    n_views: ViewsOption = 5,
+    grid: GridOption = 0,
+    seed: SeedOption = 0,
+    n_workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Encode the images of SOURCE once, for `mfavbs cluster STORE`."""
+    say = unless(quiet)
+    say(f"Encoding {n_views} views of each image of {source} with {encoder}, in {out}")
+    from mfavbs.devices import check_device
+    from mfavbs.encoders import check_encoder
+    from mfavbs.images import open_images
+
+    check_encoder(encoder, weights=weights, image_size=image_size, grid=grid)
+    check_device(device)
+    images = open_images(source)
+    from mfavbs.encoders import load_encoder
+    from mfavbs.features import embed as embed_images
+
+    store = embed_images(
+        images,
+        out,
+        load_encoder(encoder, weights=weights, image_size=image_size, grid=grid),
+        n_views=n_views,
+        seed=seed,
+        device=device,
+        n_workers=n_workers,
+        verbose=not quiet,
+    )
+    n, v, t, d = store.features.shape
+    say(f"{n:,} images, {v} views of {t} tokens of width {d}: {store.path}")
+    say_failures(say, len(store.failures), store.path / "failures.csv")
+    print_json({"store": str(out), "shape": [n, v, t, d]}, as_json)

@@ -1,0 +1,75 @@
+"""The commands on a finished run, `predict`, `evaluate` and `report`: parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mfavbs.cli.options import (
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    RunArgument,
+    SourceArgument,
+    WeightsOption,
+    WorkersOption,
+)
+from mfavbs.cli.output import print_json, say_scores, unless
+
+
+def predict(
+    run: RunArgument,
+    source: SourceArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Default: predictions/NAME in the run folder.")
+    ] = None,
+    weights: WeightsOption = None,
+    n_workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Cluster the new images of SOURCE with a finished run, without training."""
+    say = unless(quiet)
+    say(f"Clustering {source} with the run in {run}")
+    from mfavbs.prediction import predict_images
+
+    folder = predict_images(
+        run,
+        source,
+        out=out,
+        weights=weights,
+        n_workers=n_workers,
+        device=device,
+        verbose=not quiet,
+    )
+    say(f"Clusters of the new images: {folder / 'labels.csv'}")
+    print_json({"labels": str(folder / "labels.csv")}, as_json)
+
+
+def evaluate(
+    run: RunArgument,
+    truth: Annotated[Path, typer.Option(help="A CSV with the columns path and label.")],
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a run against known labels: ACC, NMI and ARI."""
+    say = unless(quiet)
+    say(f"Scoring the run in {run} against {truth}")
+    from mfavbs.prediction import evaluate_run
+    from mfavbs.runs import read_truth
+
+    scores = evaluate_run(run, read_truth(truth))
+    say_scores(say, {"mfavbs": scores})
+    print_json(scores, as_json)
+
+
+def report(run: RunArgument, quiet: QuietOption = False, as_json: JsonOption = False) -> None:
+    """Write the report of a run again."""
+    say = unless(quiet)
+    say(f"Writing the report of the run in {run}")
+    from mfavbs.report import write_report
+
+    path = write_report(run)
+    say(f"Report: {path}")
+    print_json({"report": str(path)}, as_json)

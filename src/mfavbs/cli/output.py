@@ -1,0 +1,60 @@
+"""What a command prints: text for a person on stderr, and one JSON object on stdout.
+
+In: words and numbers. Out: lines with nothing in them that a file name could do to a terminal.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mfavbs.runs import Run
+
+Say = Callable[[str], None]
+
+
+def say(text: str) -> None:
+    """Print for a person, on stderr."""
+    safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    print(safe, file=sys.stderr)
+
+
+def unless(quiet: bool) -> Say:
+    """:func:`say`; or, where only errors are wanted, what says nothing and lets no warning by."""
+    if not quiet:
+        return say
+    warnings.simplefilter("ignore")
+    return lambda text: None
+
+
+def print_json(content: dict[str, Any], wanted: bool) -> None:
+    """One object on stdout, where it was asked for."""
+    if wanted:
+        print(json.dumps(content))
+
+
+def say_failures(say: Say, count: int, path: Path) -> None:
+    if count:
+        say(f"{count:,} could not be read: {path}")
+
+
+def say_scores(say: Say, rows: dict[str, dict[str, float]]) -> None:
+    say(f"{'':10} {'ACC':>6} {'NMI':>6} {'ARI':>6}")
+    for name, s in rows.items():
+        say(f"{name:10} {s['acc']:6.3f} {s['nmi']:6.3f} {s['ari']:6.3f}")
+
+
+def report_run(run: "Run", say: Say, as_json: bool) -> None:
+    """What a finished run has found, and where it lies."""
+    metrics = run.metrics
+    say(f"{metrics['n_images']:,} images in {metrics['n_clusters_found']} clusters")
+    say_failures(say, metrics["n_failures"], run.folder / "failures.csv")
+    if metrics.get("scores"):
+        say_scores(say, {"mfavbs": metrics["scores"], **metrics["baselines"]})
+    say(f"Clusters: {run.folder / 'labels.csv'}")
+    say(f"Report:   {run.folder / 'report.html'}")
+    kept = {k: v for k, v in metrics.items() if k != "losses"}
+    print_json({"run": str(run.folder), **kept}, as_json)
