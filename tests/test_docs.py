@@ -1,6 +1,9 @@
-"""What the README says to type is typed."""
+"""What the README and the how-to say to type is typed; what the docs name is there."""
 
+import contextlib
 import functools
+import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -14,83 +17,155 @@ import mfavbs as package
 from mfavbs.clustering import cluster_images
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-# No weights can be downloaded in a test; the encoder is the only thing changed.
-NO_NETWORK = ["--encoder", "pixels", "--image-size", "8"]
+SRC = ROOT / "src" / "mfavbs"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+NO_NETWORK = ["--encoder", "pixels", "--image-size", "8"]  # no weights can be downloaded in a test
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("readme")
+def blocks(page: str, language: str = r"\w+") -> list[tuple[str, str]]:
+    return re.findall(rf"^```({language})\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: str) -> list[list[str]]:
+    lines = [line for _, block in blocks(page, "bash") for line in lines_of(block)]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("mfavbs ")]
+
+
+def lines_of(block: str) -> list[str]:
+    return block.replace("\\\n", "").splitlines()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with ``photos``, ``new-photos`` and ``labels.csv``, as the pages assume."""
     rng = np.random.default_rng(0)
+    labels = ["path,label"]
     for source in ("photos", "new-photos"):
         for colour, value in {"red": (200, 40, 40), "green": (40, 200, 40)}.items():
-            (folder / source / colour).mkdir(parents=True)
+            (tmp_path / source / colour).mkdir(parents=True)
             for i in range(12):
                 pixels = np.array(value) + rng.integers(-30, 30, (16, 16, 3))
                 image = PIL.Image.fromarray(pixels.astype(np.uint8))
-                image.save(folder / source / colour / f"{i}.png")
-    return folder
+                image.save(tmp_path / source / colour / f"{i}.png")
+                labels += [f"{colour}/{i}.png,{colour}"] * (source == "photos")
+    (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
+    return tmp_path
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Run a command as it stands, but for what makes it quick; return its stdout."""
+    _, name, *arguments = command
+    if name in ("cluster", "embed", "bench") and "photos" in arguments:
+        arguments += [] if "--encoder" in arguments else NO_NETWORK
+    arguments += {"cluster": ["--epochs", "2"], "bench": ["--seeds", "1"]}.get(name, [])
+    if name in ("cluster", "embed", "predict", "bench"):
+        arguments += ["--workers", "0"]
+    result = mfavbs(name, *arguments, folder=folder)
+    assert result.code == 0, f"{name} {arguments}\n{result.err}"
+    return result.out
+
+
+def execute(code: str) -> str:
+    """Run a block of Python with fewer epochs; return what it printed."""
+    code = code.replace("n_clusters=10, random_state=0", "n_clusters=10, random_state=0, epochs=2")
+    code = code.replace("in range(20)", "in range(2)")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {"__name__": "__main__"})
+    return printed.getvalue()
 
 
 @pytest.mark.slow
-def test_commands_of_the_readme_in_their_order(folder: Path) -> None:
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line]
-    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("mfavbs ")]
-    assert len(commands) == 8
-    for _, command, *arguments in commands:
-        if command in ("cluster", "embed", "bench") and arguments[0] == "photos":
-            arguments += NO_NETWORK
-        if command == "evaluate":
-            labels = (folder / "mfavbs-photos" / "labels.csv").read_text(encoding="utf-8-sig")
-            (folder / "labels.csv").write_text(labels.replace("cluster,", "label,", 1))
-        result = mfavbs(command, *arguments, folder=folder)
-        assert result.code == 0, f"{command} {arguments}\n{result.err}"
+def test_commands_of_the_readme_in_their_order(photos: Path) -> None:
+    demo, *others = commands("README.md")
+    assert demo == ["mfavbs", "demo"]  # tested below
+    assert len(others) == 8
+    for command in others:
+        run(command, photos)
 
 
-def test_python_of_the_readme(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    quick = functools.partial(cluster_images, encoder="pixels", image_size=8, epochs=2)
+def test_python_of_the_readme(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = functools.partial(cluster_images, encoder="pixels", image_size=8, epochs=2, n_workers=0)
     monkeypatch.setattr(package, "cluster_images", quick, raising=False)
-    monkeypatch.chdir(folder)
-    code = blocks("python")
-    assert len(code) == 3
-    for block in code:
-        exec(block.replace("random_state=0", "random_state=0, epochs=2"), {"__name__": "__main__"})
-    assert "red/0.png" in capsys.readouterr().out
+    monkeypatch.chdir(photos)
+    first, *others = [code for _, code in blocks("README.md", "python")]
+    assert len(others) == 2
+    assert "red/0.png" in execute(first)
+    for code in others:
+        execute(code)
 
 
-def test_installing_in_ci_is_installing_as_the_readme_says() -> None:
-    installs = [line for block in blocks("bash") for line in block.splitlines() if "venv" in line]
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    words = shlex.split(installs[1].partition(" && .venv/bin/pytest")[0])
-    in_script = next(line for line in script.splitlines() if line.startswith("python3 -m venv"))
-    assert [
-        w for w in shlex.split(in_script) if w not in ("--quiet", "--disable-pip-version-check")
-    ] == words
-
-
-def test_files_that_the_readme_names_exist() -> None:
-    names = set(re.findall(r"`([a-z_/]+\.py|report/|benchmarks/)`", README))
-    assert len(names) > 20
-    here = {p.name for p in (ROOT / "src" / "mfavbs").iterdir()} | {"report/", "benchmarks/"}
-    assert names <= here
-    assert {n for n in here if n.endswith(".py")} - {"__init__.py", "__main__.py"} <= names
-    for link in re.findall(r"\]\((docs/[^)]+)\)", README):
-        assert (ROOT / link).is_file()
+@pytest.mark.slow
+def test_commands_and_python_of_the_how_to_in_their_order(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    out = []
+    for language, block in blocks("docs/how-to.md"):
+        if language == "python":
+            out.append(execute(block))
+        for line in lines_of(block) if language == "bash" else []:
+            assert line.startswith("mfavbs "), line
+            out.append(run(shlex.split(line, comments=True), photos))
+    assert len(out) == 9
+    *_, from_json, from_loop = out
+    assert set(json.loads(from_json)) == {
+        *("run", "n_images", "n_failures", "n_clusters", "n_clusters_found"),
+        *("seconds", "peak_memory_mib"),
+    }
+    assert "this loop {'acc': 0." in from_loop
 
 
 @pytest.mark.slow
 def test_demo_is_better_than_the_k_means_beside_it(tmp_path: Path) -> None:
-    import json
-
     result = mfavbs("demo", "--json", folder=tmp_path)
     assert result.code == 0, result.err
     metrics = json.loads(result.out)
     assert metrics["scores"]["acc"] > max(0.84, metrics["baselines"]["k-means"]["acc"])
     assert (tmp_path / "mfavbs-demo" / "report.html").is_file()
+
+
+def test_ci_installs_and_tests_as_the_readme_says() -> None:
+    lines = [line for _, block in blocks("README.md", "bash") for line in block.splitlines()]
+    make, _, _, install, test = lines[:5]
+    assert (make, test) == ("python3 -m venv .venv && . .venv/bin/activate", "pytest")
+    script = text(".ci/run")
+    assert f"\n{make}\n" in script
+    assert install in script.replace(" --quiet --disable-pip-version-check", "")
+    assert "\nsphinx-build -W " in script
+
+
+def test_files_that_the_docs_name_are_there() -> None:
+    named = set(re.findall(r"`((?:[a-z_]+/)?[a-z_]+\.py)`", text("docs/architecture.md")))
+    assert len(named) > 40
+    there = {p.name for p in SRC.rglob("*.py")} | {
+        f"{p.parent.name}/{p.name}" for p in SRC.rglob("*.py")
+    }
+    assert named <= there | {"tests/test_rooms.py"}
+    for page in ("README.md", "docs/method.md", "docs/how-to.md", "docs/experiments.md"):
+        named = set(re.findall(r"`([a-z_]+/[a-z_]+\.py)`", text(page)))
+        assert named <= there, page
+
+
+def test_pages_that_links_lead_to_are_there() -> None:
+    found = 0
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).is_file(), f"{page.name}: {link}"
+            found += 1
+    assert found > 30
+
+
+def test_every_public_name_is_on_the_site() -> None:
+    pages = "".join(text(f"docs/api/{p.name}") for p in (ROOT / "docs" / "api").glob("*.md"))
+    on_the_site = re.findall(r"^\.\. auto\w+:: (\S+)$", pages, re.MULTILINE)
+    assert {f"mfavbs.{name}" for name in package.__all__} <= set(on_the_site)
+
+
+def test_the_citation_names_this_version_and_the_paper() -> None:
+    citation = text("CITATION.cff")
+    assert f"\nversion: {package.__version__}\n" in citation
+    assert "arXiv:2511.08883" in citation

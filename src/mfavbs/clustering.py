@@ -69,7 +69,7 @@ def cluster_images(
     out
         The run folder. Interrupted, the same call goes on with it.
     encoder, weights, image_size, grid
-        As in :func:`mfavbs.encoders.load_encoder`; not looked at where the source is features.
+        As in :func:`mfavbs.load_encoder`; not looked at where the source is features.
     n_views
         Views of every image, the clean one included.
     seed

@@ -61,10 +61,10 @@ def bench(
     ----------
     source
         A feature store; images in one sub-folder for each label (a folder or a ``.tar``); or the
-        name of a data set, see :func:`mfavbs.datasets.open_dataset`. What exists as a path is
+        name of a data set, see :func:`mfavbs.open_dataset`. What exists as a path is
         taken for a path.
     names
-        Of :data:`mfavbs.bench.methods.OURS` and :data:`~mfavbs.bench.methods.PEERS`.
+        Of :data:`mfavbs.bench.OURS` and :data:`mfavbs.bench.PEERS`.
     out
         Folder of the results. Those that it already holds are not computed again.
     seeds

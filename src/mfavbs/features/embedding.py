@@ -52,13 +52,13 @@ def embed(
     Parameters
     ----------
     images
-        From :func:`mfavbs.images.open_images`.
+        From :func:`mfavbs.open_images`.
     out
         Folder of the store. A finished one made with the same parameters is returned as it is,
         an unfinished one goes on from its last whole shard. Until it is finished it takes twice
         the space.
     encoder
-        From :func:`mfavbs.encoders.load_encoder`.
+        From :func:`mfavbs.load_encoder`.
     n_views
         v >= 1, the clean view counted in.
     seed

@@ -57,7 +57,7 @@ class MFAVBsClustering(
         Both fuse two views of an image. ``"disjoint"`` contrasts them with two other views of it
         or of a neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
     fusion
-        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.model.MFAVBs`.
+        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.MFAVBs`.
     n_blocks
         M >= 0, fusing-augmenting blocks in a row.
     shared_depth, fused_depth
@@ -113,13 +113,15 @@ class MFAVBsClustering(
     head_
         Number of the cluster head that answers.
     network_
-        The trained :class:`mfavbs.model.network.Network`.
+        The trained :class:`mfavbs.model.Network`.
     n_features_in_
         Width d of the features.
 
     References
     ----------
-    Multiple fusing-augmenting ViT blocks for image clustering, arXiv 2511.08883.
+    Improve Contrastive Clustering Performance by Multiple Fusing-Augmenting ViT Blocks, arXiv
+    2511.08883.
+
     Contrastive Clustering, AAAI 2021, arXiv 2009.09687.
 
     Examples

@@ -53,7 +53,7 @@ def leave_one_out_ridge_error(probabilities: Tensor, embeddings: Tensor) -> Tens
     probabilities
         (h, n, k).
     embeddings
-        (n, d), from :func:`mfavbs.model.network.mean_view`.
+        (n, d), from :func:`mfavbs.model.mean_view`.
 
     Returns
     -------

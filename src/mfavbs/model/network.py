@@ -47,7 +47,7 @@ class Network(nn.Module):
     dim
         Width d of the tokens inside.
     **mfavbs
-        Parameters of :class:`mfavbs.model.MFAVBs`.
+        Parameters of :class:`mfavbs.MFAVBs`.
     """
 
     mean: Tensor  # (t, f)

@@ -35,7 +35,27 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Run:
-    """The files of a run folder. `label` indexes `names`, -1 where an image has no label."""
+    """A finished run, as its folder has it.
+
+    Attributes
+    ----------
+    folder
+        The run folder.
+    path
+        (n,) keys of the readable images, as pyarrow strings: paths in the source.
+    cluster
+        (n,) number of the cluster, in [0, k).
+    confidence
+        (n,) probability of that cluster, in [1/k, 1].
+    label, names
+        (n,) known labels as indices into ``names``, -1 where an image has none.
+    metrics
+        What metrics.json holds: counts, losses, scores, seconds.
+    record
+        What run.json holds: source, parameters, versions.
+    failures
+        (path, reason) of every image that could not be read.
+    """
 
     folder: Path
     path: pa.ChunkedArray
