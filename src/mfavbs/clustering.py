@@ -4,10 +4,11 @@ In: a folder, a list, a tar, an array of images; a feature store; or ready-made 
 Out: clusters (n,) of the readable images, in a folder that can be looked at, kept and applied.
 """
 
+import hashlib
 import importlib.metadata
 import platform
-import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -20,11 +21,13 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
 from mfavbs import __version__, runs
+from mfavbs.devices import peak_memory_mib
 from mfavbs.encoders import DEFAULT_ENCODER
-from mfavbs.errors import MfavbsError, SourceError
-from mfavbs.metrics import score
+from mfavbs.errors import MfavbsError, RunError, SourceError
+from mfavbs.locking import alone_in
+from mfavbs.metrics import score_known
 from mfavbs.model import MFAVBsClustering
-from mfavbs.report import write_report
+from mfavbs.report import write_page
 from mfavbs.runs import SCHEMA, Run, read_run
 from mfavbs.sources import (
     Features,
@@ -48,7 +51,7 @@ def cluster_images(
     grid: int = 0,
     n_views: int = 5,
     seed: int = 0,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str | None] | None = None,
     labels_from_folders: bool = False,
     overwrite: bool = False,
     n_workers: int | None = None,
@@ -75,8 +78,8 @@ def cluster_images(
     seed
         Of the views and of the training.
     labels
-        (n,) known labels of the images, in the source's order. They are scored against, and
-        never trained on.
+        (n,) known labels of the images, in the source's order, None or empty where there is
+        none. They are scored against, and never trained on.
     labels_from_folders
         Take the sub-folders for those labels.
     overwrite
@@ -113,27 +116,53 @@ def cluster_images(
         "grid": grid,
         "n_views": n_views,
         "seed": seed,
+        "labels": _said_of(labels, labels_from_folders),
     }
     opened = open_source(source)
     check_early(opened, n_clusters, labels, labels_from_folders)
     features_of = opened.store.path.resolve() if opened.store else None
-    runs.begin_run(
-        out,
-        # Where it is computed is not what an interrupted run must agree on.
-        {k: v for k, v in parameters.items() if k != "device"} | {"source": opened.identity},
-        overwrite=overwrite,
-        keep_features=features_of == (out / runs.FEATURES).resolve(),
-    )
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "features"):
-        features = opened.features(
-            out / runs.FEATURES,
-            parameters,
-            n_workers=n_workers,
-            verbose=verbose,
-            device=device,
+    # Where it is computed is not what an interrupted run must agree on.
+    asked = {k: v for k, v in parameters.items() if k != "device"} | {"source": opened.identity}
+    runs.check_folder(out, asked, overwrite=overwrite)
+    with alone_in(out):
+        done = runs.begin_run(
+            out,
+            asked,
+            overwrite=overwrite,
+            keep_features=features_of == (out / runs.FEATURES).resolve(),
         )
-    truth = known_labels(features, opened, labels, labels_from_folders)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "features"):
+            features = opened.features(
+                out / runs.FEATURES,
+                parameters,
+                n_workers=n_workers,
+                verbose=verbose,
+                device=device,
+            )
+        if done:
+            _check_unchanged(out, features)
+        else:
+            truth = known_labels(features, opened, labels, labels_from_folders)
+            _train(model, features, truth, out, parameters, asked["source"], seconds)
+        if done and (out / "report.html").exists():
+            warnings.warn(f"Nothing to do: {out} already holds this run.", stacklevel=2)
+        else:
+            write_page(out, features.images)
+        runs.tidy_run(out)
+    return read_run(out)
+
+
+def _train(
+    model: MFAVBsClustering,
+    features: Features,
+    truth: Sequence[str | None] | None,
+    out: Path,
+    parameters: dict[str, Any],
+    source: str,
+    seconds: dict[str, float],
+) -> None:
+    """Fit ``model`` and write everything of the run but its report."""
     with _timed(seconds, "training"):
         model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
     with _timed(seconds, "writing"):
@@ -144,10 +173,27 @@ def cluster_images(
         runs.write_labels(
             out, features.keys, model.labels_, model.probabilities_, truth, features.failures
         )
-    metrics = _metrics(model, features, truth, seed, seconds)
-    runs.write_record(out, metrics, _record(features, parameters, str(model.network_.mean.device)))
-    write_report(out, features.images)
-    return read_run(out)
+    metrics = _metrics(model, features, truth, parameters["seed"], seconds)
+    device = str(model.network_.mean.device)
+    runs.write_record(out, metrics, _record(features, parameters, source, device))
+
+
+def _check_unchanged(out: Path, features: Features) -> None:
+    """Whether a finished run is still one of these images: then there is nothing to do."""
+    run = read_run(out)
+    if features.keys != run.paths or features.encoder != run.record.get("encoder"):
+        raise RunError(
+            f"{out} already holds a run, of {len(run.paths)} images that have changed since (now "
+            f"{len(features.keys)}). Give another out=, or overwrite=True to replace it."
+        )
+
+
+def _said_of(labels: Sequence[str | None] | None, from_folders: bool) -> str | None:
+    """Which labels a run is scored against, in words by which it is recognised."""
+    if labels is None:
+        return "folders" if from_folders else None
+    digest = hashlib.blake2b("\0".join(map(str, labels)).encode("utf-8", "backslashreplace"))
+    return f"given ({len(labels)}, {digest.hexdigest()[:8]})"
 
 
 def _checked_model(n_clusters: int, **parameters: Any) -> MFAVBsClustering:
@@ -165,7 +211,7 @@ def _checked_model(n_clusters: int, **parameters: Any) -> MFAVBsClustering:
 def _metrics(
     model: MFAVBsClustering,
     features: Features,
-    truth: list[str] | None,
+    truth: Sequence[str | None] | None,
     seed: int,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
@@ -176,13 +222,16 @@ def _metrics(
         "n_clusters_found": len(np.unique(model.labels_)),
         "losses": model.loss_history_,
     }
-    if truth is not None:
-        metrics["scores"] = score(truth, model.labels_)
+    if truth is not None and any(truth):
+        metrics["scores"] = score_known(truth, model.labels_)
+        metrics["coverage"] = metrics["scores"].pop("coverage")
         with _timed(seconds, "k-means, for comparison"):
             clusters = kmeans(features.array, model.n_clusters, seed)
-        metrics["baselines"] = {"k-means": score(truth, clusters)}
+        yardstick = score_known(truth, clusters)
+        yardstick.pop("coverage")
+        metrics["baselines"] = {"k-means": yardstick}
     metrics["seconds"] = seconds
-    metrics["peak_memory_mib"] = _peak_memory_mib()
+    metrics["peak_memory_mib"] = peak_memory_mib()
     return metrics
 
 
@@ -193,11 +242,13 @@ def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     return model.fit_predict(normalize(clean))
 
 
-def _record(features: Features, parameters: dict[str, Any], device: str) -> dict[str, Any]:
+def _record(
+    features: Features, parameters: dict[str, Any], source: str, device: str
+) -> dict[str, Any]:
     packages = ("torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
     return {
         "schema": SCHEMA,
-        "source": features.source,
+        "source": features.source | {"name": source},
         "parameters": parameters,
         "encoder": features.encoder,
         "device": device,
@@ -215,15 +266,3 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = round(time.perf_counter() - start, 3)
-
-
-def _peak_memory_mib() -> float:
-    """Of this process; its workers decode images one by one and hold little."""
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**20
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

@@ -1,8 +1,10 @@
-"""Where tensors live: which devices there are, and what is fast on them.
+"""Where tensors live: which devices there are, what is fast on them, what was used of the memory.
 
 In: a device's name. Out: a `torch.device` that exists here.
 """
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfavbs.errors import EncoderError
@@ -68,3 +70,18 @@ def has_bfloat16(device: "torch.device") -> bool:
         able: dict = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.6 has none
         return any(able.get(key) for key in ("amx_bf16", "avx512_bf16", "bf16"))
     return False
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, its workers not counted."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    if sys.platform == "linux":
+        # getrusage counts what the parent held when it started this process.
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

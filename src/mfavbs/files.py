@@ -3,17 +3,20 @@
 In: a path and plain values. Out: a file that is the old one or the new one at every moment.
 """
 
+import contextlib
 import csv
 import io
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from mfavbs.errors import StoreError
+from mfavbs.locking import LOCK
 
+PARTIAL = ".partial"  # behind the name of a file that is not whole yet
 ADVICE = "choose another output folder, or remove this one"
 
 
@@ -90,9 +93,25 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let ``write`` fill a file that takes its name only when it is whole and on the disk."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # a full disk gets its room back
+            partial.unlink()
+        raise
+
+
+def holds_only(folder: Path, names: Collection[str]) -> bool:
+    """Whether ``folder`` is not there, or holds nothing but ``names`` and what is left of them.
+
+    A process killed before it wrote its first word may leave a lock and a ``.partial`` file.
+    """
+    if not folder.exists():
+        return True
+    left = {LOCK, *names, *(name + PARTIAL for name in names)}
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= left

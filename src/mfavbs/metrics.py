@@ -49,3 +49,17 @@ def score(labels_true: Sequence | np.ndarray, labels_pred: Sequence | np.ndarray
         "nmi": float(normalized_mutual_info_score(labels_true, labels_pred)),
         "ari": float(adjusted_rand_score(labels_true, labels_pred)),
     }
+
+
+def score_known(labels_true: Sequence[str | None], labels_pred: np.ndarray) -> dict:
+    """Score the images whose label is known: `score`, and ``coverage``, their share of all.
+
+    Parameters
+    ----------
+    labels_true, labels_pred
+        (n,) labels, None or empty where there is none, at least one of them known; (n,) clusters.
+    """
+    check_consistent_length(labels_true, labels_pred)
+    known = np.array([bool(label) for label in labels_true])
+    labels = [label for label in labels_true if label]
+    return {**score(labels, np.asarray(labels_pred)[known]), "coverage": float(known.mean())}

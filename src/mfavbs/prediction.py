@@ -1,7 +1,6 @@
-"""A finished run applied to new images, or scored.
+"""A finished run applied to new images.
 
-In: a run folder and a source, or known labels.
-Out: clusters (n,) of the new images in a folder of their own; ACC, NMI and ARI.
+In: a run folder and a source. Out: clusters (n,) of the new images in a folder of their own.
 """
 
 import json
@@ -9,8 +8,8 @@ from pathlib import Path
 
 from mfavbs import runs
 from mfavbs.errors import RunError, SourceError
-from mfavbs.files import write_json
-from mfavbs.metrics import score
+from mfavbs.files import holds_only, write_json
+from mfavbs.locking import alone_in
 from mfavbs.model import MFAVBsClustering
 from mfavbs.runs import read_run
 from mfavbs.sources import Source, open_source
@@ -65,62 +64,43 @@ def predict_images(
             f"{run} was made from features, so it cannot encode images. Give it a .npy of features "
             "made in the same way."
         )
-    _begin_prediction(out, run, opened.identity)
-    features = opened.features(
-        out / runs.FEATURES,
-        parameters,
-        n_workers=n_workers,
-        verbose=verbose,
-        device=device,
-        fitted=fitted,
-    )
-    probabilities = model.predict_proba(features.array)
-    runs.write_labels(
-        out,
-        features.keys,
-        probabilities.argmax(axis=1),
-        probabilities,
-        failures=features.failures,
-    )
+    about = {"run": str(run.resolve()), "source": opened.identity}
+    _check_ours(out, about)
+    with alone_in(out):
+        try:
+            _check_ours(out, about)
+            write_json(out / runs.PREDICTION, about)
+        except OSError as error:
+            raise runs.unwritable(out, error) from error
+        features = opened.features(
+            out / runs.FEATURES,
+            parameters,
+            n_workers=n_workers,
+            verbose=verbose,
+            device=device,
+            fitted=fitted,
+        )
+        probabilities = model.predict_proba(features.array)
+        runs.write_labels(
+            out,
+            features.keys,
+            probabilities.argmax(axis=1),
+            probabilities,
+            failures=features.failures,
+        )
     return out
 
 
-def _begin_prediction(out: Path, run: Path, source: str) -> None:
-    """Make ``out`` ready, unless something is there that no prediction of this run has written."""
-    marker = out / "prediction.json"
-    about = {"run": str(run.resolve()), "source": source}
+def _check_ours(out: Path, about: dict[str, str]) -> None:
+    """Refuse a folder with something that no prediction of this run and source has written."""
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            try:
-                ours = json.loads(marker.read_bytes()) == about
-            except (OSError, ValueError):
-                ours = False
-            if not ours:
-                raise RunError(
-                    f"{out} exists and is not a prediction of {run} for {source}. "
-                    "Give another --out."
-                )
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(marker, about)
-    except OSError as error:
-        raise runs.unwritable(out, error) from error
-
-
-def evaluate_run(run: str | Path, truth: dict[str, str]) -> dict[str, float]:
-    """ACC, NMI and ARI of a finished run against known labels by path.
-
-    Raises
-    ------
-    RunError
-        If a clustered image has no label in ``truth``.
-    """
-    read = read_run(Path(run))
-    paths = read.path.to_pylist()
-    missing = [path for path in paths if path not in truth]
-    if missing:
+        if holds_only(out, [runs.PREDICTION]) and not (out / runs.PREDICTION).exists():
+            return
+        ours = json.loads((out / runs.PREDICTION).read_bytes()) == about
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
         raise RunError(
-            f"{len(missing)} of {len(paths)} images of {run} have no label in the truth given, "
-            f"{missing[0]!r} the first. Expected one row `path,label` for each, with the paths "
-            "of labels.csv."
+            f"{out} exists and is not a prediction of {about['run']} for {about['source']}. "
+            "Give another out=."
         )
-    return score([truth[path] for path in paths], read.cluster)

@@ -4,6 +4,7 @@ In: a folder, list, tar or array of images; a feature store or a run; ready-made
 Out: features (n, v, t, d) with the keys (n,) of their images and how they were made.
 """
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -145,7 +146,8 @@ class ArraySource:
     def identity(self) -> str:
         """Which array it is, in words: what an interrupted run is recognised by."""
         if self._path is None:
-            return f"array {self._array.shape}"
+            digest = hashlib.blake2b(np.ascontiguousarray(self._array).data, digest_size=8)
+            return f"array {self._array.shape} ({digest.hexdigest()})"
         found = self._path.stat()
         return f"features {self._path.resolve()} ({found.st_size} bytes, {found.st_mtime})"
 
@@ -227,7 +229,7 @@ def _features_of_store(
 
 
 def check_early(
-    opened: OpenedSource, n_clusters: int, labels: Sequence[str] | None, from_folders: bool
+    opened: OpenedSource, n_clusters: int, labels: Sequence[str | None] | None, from_folders: bool
 ) -> None:
     """Refuse before hours of encoding what can be refused before it."""
     n = len(opened.keys)
@@ -244,18 +246,25 @@ def check_early(
 def known_labels(
     features: Features,
     opened: OpenedSource,
-    labels: Sequence[str] | None,
+    labels: Sequence[str | None] | None,
     from_folders: bool,
-) -> list[str] | None:
-    """Known labels of the readable images, (n,), for scoring only."""
+) -> Sequence[str | None] | None:
+    """Known labels of the readable images, (n,), for scoring only; None where one is not known."""
     if labels is not None:
-        by_key = dict(zip(opened.keys, map(str, labels), strict=True))
+        by_key = dict(zip(opened.keys, map(_label, labels), strict=True))
         return [by_key[key] for key in features.keys]
     if not from_folders:
         return None
     if features.folders is None:
         raise SourceError(_ONE_FOLDER)
     return features.folders
+
+
+def _label(given: Any) -> str | None:
+    """A label as text; empty text, None and NaN are none."""
+    if given is None or given != given or not str(given).strip():
+        return None
+    return str(given)
 
 
 def check_same_encoder(fitted: dict[str, Any] | None, now: dict[str, Any]) -> None:

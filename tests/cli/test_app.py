@@ -72,7 +72,7 @@ def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     assert {p.name for p in (run / "model").iterdir()} == {"config.json", "model.safetensors"}
     left_over = {p.name for p in run.iterdir()} - {
         "labels.csv", "labels.parquet", "failures.csv", "metrics.json", "run.json", "model",
-        "report.html", "features",
+        "report.html", "thumbnails.parquet", "features",
     }  # fmt: skip
     assert not left_over
 
@@ -117,7 +117,7 @@ def test_evaluate_against_a_csv(run: Path, tmp_path: Path) -> None:
         writer.writerows((r["path"], r["label"]) for r in rows(run / "labels.csv"))
     result = mfavbs("evaluate", run, "--truth", truth, "--json", folder=tmp_path)
     assert result.code == 0, result.err
-    assert json.loads(result.out) == pytest.approx({"acc": 1, "nmi": 1, "ari": 1})
+    assert json.loads(result.out) == pytest.approx({"acc": 1, "nmi": 1, "ari": 1, "coverage": 1})
 
 
 def test_report_again(run: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from mfavbs.devices import pick_device
 from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
 from mfavbs.features import FeatureStore, embed
-from mfavbs.files import read_json, write_json
+from mfavbs.files import holds_only, read_json, write_json
+from mfavbs.locking import alone_in
 from mfavbs.metrics import purity, score
 from mfavbs.progress import Progress
 from mfavbs.runs import FEATURES, unwritable
@@ -97,44 +98,47 @@ def bench(
     methods.check_methods(names)
     place = pick_device(device)
     opened, truth, size = _open(source, data)
-    _begin(out)
-    if isinstance(opened, StoreSource):
-        store = opened.store
-    else:
-        store = embed(
-            opened.images,
-            out / FEATURES,
-            load_encoder(encoder, weights=weights, image_size=image_size or size, grid=grid),
-            n_views=n_views,
-            n_workers=n_workers,
-            device=device,
-            verbose=verbose,
-        )
-    labels = [truth[key] for key in store.keys]
-    k = len(set(labels)) if n_clusters is None else n_clusters
-    if not 2 <= k <= len(labels):
-        raise SourceError(f"n_clusters={k} should be in 2..{len(labels)}, the images")
-    about = {"features": _identity(store, labels), "n_clusters": k}
-    abouts = {name: about | {"parameters": methods.parameters_of(name)} for name in names}
-    found = {
-        name: {s: r for s in seeds if (r := _read(out, name, s, abouts[name]))} for name in names
-    }
-    errors = _run_missing(found, abouts, seeds, store.path, labels, out, place, verbose)
-    results = [result for name in names for result in found[name].values()]
-    summary = {
-        "source": Path(source).name,
-        "shape": list(store.features.shape),
-        "n_failures": len(store.failures),
-        "n_labels": len(set(labels)),
-        **about,
-        "seeds": list(seeds),
-        "machines": sorted({result["machine"] for result in results}),
-        "rows": [row_of(name, list(found[name].values()), errors.get(name)) for name in names],
-    }
-    try:
-        write_tables(out, summary)
-    except OSError as error:
-        raise unwritable(out, error) from error
+    _check_ours(out)
+    with alone_in(out):
+        _begin(out)
+        if isinstance(opened, StoreSource):
+            store = opened.store
+        else:
+            store = embed(
+                opened.images,
+                out / FEATURES,
+                load_encoder(encoder, weights=weights, image_size=image_size or size, grid=grid),
+                n_views=n_views,
+                n_workers=n_workers,
+                device=device,
+                verbose=verbose,
+            )
+        labels = [truth[key] for key in store.keys]
+        k = len(set(labels)) if n_clusters is None else n_clusters
+        if not 2 <= k <= len(labels):
+            raise SourceError(f"n_clusters={k} should be in 2..{len(labels)}, the images")
+        about = {"features": _identity(store, labels), "n_clusters": k}
+        abouts = {name: about | {"parameters": methods.parameters_of(name)} for name in names}
+        found = {
+            name: {s: r for s in seeds if (r := _read(out, name, s, abouts[name]))}
+            for name in names
+        }
+        errors = _run_missing(found, abouts, seeds, store.path, labels, out, place, verbose)
+        results = [result for name in names for result in found[name].values()]
+        summary = {
+            "source": Path(source).name,
+            "shape": list(store.features.shape),
+            "n_failures": len(store.failures),
+            "n_labels": len(set(labels)),
+            **about,
+            "seeds": list(seeds),
+            "machines": sorted({result["machine"] for result in results}),
+            "rows": [row_of(name, list(found[name].values()), errors.get(name)) for name in names],
+        }
+        try:
+            write_tables(out, summary)
+        except OSError as error:
+            raise unwritable(out, error) from error
     return summary
 
 
@@ -161,15 +165,23 @@ def _open(
     return opened, dict(zip(opened.keys, labels, strict=True)), None
 
 
-def _begin(out: Path) -> None:
+def _check_ours(out: Path) -> None:
+    """Refuse a folder with something that no bench has written."""
     try:
-        ours = (out / RESULTS).is_dir() or not out.exists()
-        if not ours and (not out.is_dir() or any(out.iterdir())):
+        ours = (out / RESULTS).is_dir()
+        if not ours and not holds_only(out, []):
             raise RunError(
                 f"{out} exists and is not the folder of a bench, so nothing is written into it. "
                 "Give another out=."
             )
-        (out / RESULTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error) from error
+
+
+def _begin(out: Path) -> None:
+    _check_ours(out)
+    try:
+        (out / RESULTS).mkdir(exist_ok=True)
     except OSError as error:
         raise unwritable(out, error) from error
 

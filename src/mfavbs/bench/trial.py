@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mfavbs.bench import methods
+from mfavbs.devices import peak_memory_mib
 from mfavbs.errors import MfavbsError
 
 _READ = 2**24  # bytes at once
@@ -119,18 +120,3 @@ def _run(store: Path, method: str, k: int, seed: int, device: str, n_threads: in
     labels = methods.cluster(method, features, k, seed, device)
     seconds = time.perf_counter() - start
     return {"labels": labels, "seconds": seconds, "peak_memory_mib": peak_memory_mib()}
-
-
-def peak_memory_mib() -> float:
-    """Largest resident memory of this process so far."""
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**20
-    if sys.platform == "linux":
-        # getrusage counts what the parent held when it started this process.
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -48,7 +48,9 @@ def predict(
 
 
 def evaluate(
-    run: RunArgument,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or a folder of predictions.")
+    ],
     truth: Annotated[Path, typer.Option(help="A CSV with the columns path and label.")],
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -56,20 +58,29 @@ def evaluate(
     """Score a run against known labels: ACC, NMI and ARI."""
     say = unless(quiet)
     say(f"Scoring the run in {run} against {truth}")
-    from mfavbs.prediction import evaluate_run
-    from mfavbs.runs import read_truth
+    from mfavbs.runs import evaluate_run, read_truth
 
     scores = evaluate_run(run, read_truth(truth))
     say_scores(say, {"mfavbs": scores})
+    if scores["coverage"] < 1:
+        say(f"Of the {100 * scores['coverage']:.1f} % of the images that have a label.")
     print_json(scores, as_json)
 
 
-def report(run: RunArgument, quiet: QuietOption = False, as_json: JsonOption = False) -> None:
+def report(
+    run: RunArgument,
+    images: Annotated[
+        Path | None, typer.Option(metavar="SOURCE", help="Where the images lie now.")
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Write the report of a run again."""
     say = unless(quiet)
     say(f"Writing the report of the run in {run}")
+    from mfavbs.images import open_images
     from mfavbs.report import write_report
 
-    path = write_report(run)
+    path = write_report(run, None if images is None else open_images(images))
     say(f"Report: {path}")
     print_json({"report": str(path)}, as_json)

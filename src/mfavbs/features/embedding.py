@@ -25,8 +25,9 @@ from mfavbs.encoders import Encoder
 from mfavbs.errors import ImageError, SourceError, StoreError
 from mfavbs.features.shards import SHARD, Part, join_shards, shard_path, write_shard
 from mfavbs.features.store import SCHEMA, FeatureStore, check_schema
-from mfavbs.files import ADVICE, read_json, write_json
+from mfavbs.files import ADVICE, holds_only, read_json, write_json
 from mfavbs.images import VIEWS_VERSION, Images, Views, content_hash, decode
+from mfavbs.locking import alone_in
 from mfavbs.progress import Progress
 
 # Views in one forward pass. On a CPU the activations should stay in its caches: MobileNetV2 at 128
@@ -85,24 +86,24 @@ def embed(
         raise SourceError(f"n_views={n_views} should be >= 1")
     place = pick_device(device)
     parameters = _parameters(images, encoder, n_views, seed)
-    try:
-        if _begin(out, parameters):
-            encoder.to_device(place)
-            views = Views(encoder.image_size, n_views, seed, augmentation=encoder.augmentation)
-            _write_missing_shards(images, out, encoder, views, n_workers, verbose)
-            join_shards(images, out, parameters)
-        _tidy(out)
-    except SourceError:  # nothing was readable: leave nothing behind
-        _tidy(out)
-        with contextlib.suppress(OSError):
-            out.rmdir()
-        raise
-    except OSError as error:
-        raise StoreError(
-            f"the feature store {out} cannot be written: {error.strerror or error}; finished "
-            "shards stay good: make room or mend the folder and run the same command again, or "
-            "choose another out="
-        ) from error
+    _check_ours(out)
+    with alone_in(out, StoreError):
+        try:
+            if _begin(out, parameters):
+                encoder.to_device(place)
+                views = Views(encoder.image_size, n_views, seed, augmentation=encoder.augmentation)
+                _write_missing_shards(images, out, encoder, views, n_workers, verbose)
+                join_shards(images, out, parameters)
+            _tidy(out)
+        except SourceError:  # nothing was readable: leave nothing behind
+            _tidy(out)
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"the feature store {out} cannot be written: {error.strerror or error}; finished "
+                "shards stay good: make room or mend the folder and run the same command again, or "
+                "choose another out="
+            ) from error
     return FeatureStore.open(out)
 
 
@@ -130,15 +131,21 @@ def _parameters(images: Images, encoder: Encoder, n_views: int, seed: int) -> di
     }
 
 
+def _check_ours(out: Path) -> None:
+    """Refuse a folder with something that no embedding has written."""
+    if any((out / name).exists() for name in ("store.json", "progress.json")):
+        return
+    # An earlier call may have been killed before it wrote the first word.
+    if not holds_only(out, ["shards", "progress.json"]):
+        raise StoreError(f"{out} exists and is not a feature store; {ADVICE}")
+
+
 def _begin(out: Path, wanted: dict[str, Any]) -> bool:
     """Whether there is work left in ``out``; refuses a store made with other parameters."""
     finished = read_json(out / "store.json")
     begun = finished or read_json(out / "progress.json")
     if begun is None:
-        # An earlier call may have been killed before it wrote the first word.
-        ours = {"shards", "progress.json.partial"}
-        if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - ours):
-            raise StoreError(f"{out} exists and is not a feature store; {ADVICE}")
+        _check_ours(out)
         (out / "shards").mkdir(parents=True, exist_ok=True)
         write_json(out / "progress.json", wanted)
         return True

@@ -82,8 +82,8 @@ def reopen_images(source: Mapping[str, Any]) -> Images:
         raise SourceError(f"the source of this run, {kind}, names no place to read from")
     if not os.path.exists(location):
         raise SourceError(
-            f"{location} is not there any more. Put it back and write the report again with "
-            "`mfavbs report`"
+            f"{location} is not there any more. Put it back, or say where the images are now with "
+            "`mfavbs report RUN --images SOURCE`"
         )
     try:
         return open_images(location)

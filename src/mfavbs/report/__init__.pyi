@@ -1,5 +1,6 @@
-from .writing import write_report
+from .writing import write_page, write_report
 
 __all__ = [
+    "write_page",
     "write_report",
 ]

@@ -5,6 +5,7 @@ n images, k clusters. Nothing here knows HTML, and nothing is held per image bey
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mfavbs.errors import SourceError
+from mfavbs.errors import RunError, SourceError
 from mfavbs.images import Images, reopen_images
+from mfavbs.report.keeping import read_thumbnails
 from mfavbs.report.thumbnails import Thumbnail, thumbnails
 from mfavbs.runs import Run, read_probabilities, read_run
 
@@ -79,6 +81,7 @@ class ReportData:
     n_clusters_found: int
     confidence: float | None
     scores: dict[str, dict[str, float]]
+    coverage: float | None
     clusters: list[Cluster]
     least_certain: list[Tile]
     confusion: Confusion | None
@@ -89,6 +92,12 @@ class ReportData:
     failures: list[tuple[str, str]]
     notes: list[str]
 
+    def thumbnails(self) -> dict[str, Thumbnail]:
+        """Every thumbnail on show, by path."""
+        tiles = [tile for c in self.clusters for tile in (*c.most, *c.least)]
+        tiles += self.least_certain
+        return {tile.path: tile.thumbnail for tile in tiles if tile.thumbnail}
+
 
 def collect(run: str | Path, images: Images | None = None, *, per_cluster: int = 24) -> ReportData:
     """Read a run folder and choose what of it to show.
@@ -98,7 +107,8 @@ def collect(run: str | Path, images: Images | None = None, *, per_cluster: int =
     run
         A run folder as ``mfavbs cluster`` leaves it.
     images
-        The images clustered; by default they are opened where ``run.json`` says they were.
+        The images clustered; by default the thumbnails kept in the run are shown, and for those
+        that it lacks the images are opened where ``run.json`` says they were.
     per_cluster
         Images shown of a cluster, at least 1: three quarters are its most confident, the rest its
         least. Above 50 clusters fewer are shown, to keep the page at about 5 MB.
@@ -106,22 +116,14 @@ def collect(run: str | Path, images: Images | None = None, *, per_cluster: int =
     Raises
     ------
     RunError
-        The run folder is incomplete, damaged or of a newer schema.
+        The run folder is incomplete, damaged or of a newer schema, or ``images`` has none of those
+        on show.
     """
     read = read_run(Path(run))
-    notes: list[str] = []
-    if images is None:
-        try:
-            images = reopen_images(read.record["source"])
-        except SourceError as error:
-            notes.append(f"No thumbnails: {error}.")
     chosen = _choose(read, per_cluster)
     on_show = sorted({row for rows in chosen.rows() for row in rows})
     paths = dict(zip(on_show, read.path.take(pa.array(on_show, pa.int64())).to_pylist()))
-    small: dict[str, Thumbnail] = {}
-    if images is not None:
-        small, reason = thumbnails(images, paths.values())
-        notes += [reason] if reason else []
+    small, notes = _thumbnails(read, images, set(paths.values()))
     probable = read_probabilities(read.folder, chosen.doubtful)
 
     def tile(row: int) -> Tile:
@@ -133,6 +135,34 @@ def collect(run: str | Path, images: Images | None = None, *, per_cluster: int =
         )
 
     return _assemble(read, chosen, tile, notes)
+
+
+def _thumbnails(
+    run: Run, images: Images | None, paths: set[str]
+) -> tuple[dict[str, Thumbnail], list[str]]:
+    """Thumbnails by path and what is to be said of them."""
+    kept = {path: small for path, small in read_thumbnails(run.folder).items() if path in paths}
+    missing = paths - set(kept)
+    source = run.record["source"]
+    if images is not None:
+        if paths and not paths & set(images.keys):
+            raise RunError(
+                f"None of the {len(paths):,} images on show is among the images given, which are "
+                f"{images.location or images.kind}; expected {min(paths)!r} in it, for one. Give "
+                "the folder, tar or list as it was clustered, wherever it lies now."
+            )
+        missing = paths
+    elif missing or not os.path.exists(source.get("location") or "."):
+        try:
+            images = reopen_images(source)
+        except SourceError as error:
+            which = (
+                f"{len(kept):,} thumbnails are those kept in the run" if kept else "No thumbnails"
+            )
+            return kept, [f"{which}: {error}."]
+    made, reason = thumbnails(images, missing) if images is not None else ({}, None)
+    small = kept | made
+    return small, [reason] if reason and paths - set(small) else []
 
 
 @dataclass(frozen=True)
@@ -200,6 +230,7 @@ def _assemble(
         n_clusters_found=sum(cluster.size > 0 for cluster in clusters),
         confidence=_mean(run.confidence),
         scores=_scores(metrics),
+        coverage=_number(metrics.get("coverage")),
         clusters=clusters,
         least_certain=[tile(row) for row in chosen.doubtful],
         confusion=_confusion(run, clusters),

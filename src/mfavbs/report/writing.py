@@ -1,6 +1,6 @@
 """Write the page of a run.
 
-``thumbnails.py`` decodes the few images on show,
+``thumbnails.py`` decodes the few images on show, ``keeping.py`` keeps them in the run,
 ``data.py`` makes plain values of both, ``page.py`` sets the page from those.
 """
 
@@ -8,9 +8,13 @@ import os
 from pathlib import Path
 
 from mfavbs.errors import RunError
+from mfavbs.files import write_whole
 from mfavbs.images import Images
+from mfavbs.locking import alone_in
 from mfavbs.report.data import collect
+from mfavbs.report.keeping import keep_thumbnails
 from mfavbs.report.page import render
+from mfavbs.runs import read_run
 
 
 def write_report(run: str | os.PathLike[str], images: Images | None = None) -> Path:
@@ -21,9 +25,9 @@ def write_report(run: str | os.PathLike[str], images: Images | None = None) -> P
     run
         A run folder as ``mfavbs cluster`` leaves it.
     images
-        The images clustered, from :func:`mfavbs.open_images`. By default they are opened where
-        ``run.json`` says they were; where that fails, the report is written without thumbnails
-        and says why.
+        The images clustered, from :func:`mfavbs.open_images`, where they lie now. By default the
+        thumbnails kept in the run are shown; those that it lacks are made of the images where
+        ``run.json`` says they were. What cannot be shown is said in the report.
 
     Returns
     -------
@@ -33,16 +37,24 @@ def write_report(run: str | os.PathLike[str], images: Images | None = None) -> P
     Raises
     ------
     RunError
-        The run folder is incomplete, damaged, of a newer schema or cannot be written to.
+        The run folder is incomplete, damaged, of a newer schema or cannot be written to, another
+        process is at work in it, or ``images`` are others.
     """
-    text = render(collect(Path(run), images))
-    path = Path(run) / "report.html"
-    # Renamed when whole: whoever has the old report open never meets half of a new one.
-    part = path.with_name(f".report.html.{os.getpid()}.part")
+    read_run(Path(run))  # what is no run is not locked
+    with alone_in(Path(run)):
+        return write_page(run, images)
+
+
+def write_page(run: str | os.PathLike[str], images: Images | None = None) -> Path:
+    """Do as :func:`write_report` does, in a run folder that is locked already."""
+    folder = Path(run)
+    data = collect(folder, images)
+    path = folder / "report.html"
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
+        keep_thumbnails(folder, data.thumbnails())
+        write_whole(path, lambda file: file.write(render(data).encode()))
+        for left in folder.glob(".report.html.*.part"):  # of a version before, when it was killed
+            left.unlink()
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -20,6 +20,7 @@ from mfavbs.errors import RunError
 from mfavbs.files import path_from_spreadsheet, read_reasons
 
 SCHEMA = 1
+PREDICTION = "prediction.json"  # what a folder of predictions has in place of a record
 # What each file must hold, and what it may; a key that may be missing may be null as well.
 RECORD = {"schema": int, "source": dict, "parameters": dict}
 METRICS = {"n_images": int, "n_clusters": int}
@@ -33,7 +34,7 @@ OPTIONAL = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Run:
     """A finished run, as its folder has it.
 
@@ -67,10 +68,52 @@ class Run:
     record: dict[str, Any]
     failures: list[tuple[str, str]]
 
+    @property
+    def paths(self) -> list[str]:
+        """(n,) paths of the images, relative to the source, in the order of `labels_`."""
+        return self.path.to_pylist()
+
+    @property
+    def labels_(self) -> np.ndarray:
+        """(n,) cluster of every image, under the name that scikit-learn's clusterings have."""
+        return self.cluster
+
     def label_of(self, row: int) -> str | None:
         """Name the label of one image."""
         code = int(self.label[row])
         return None if code < 0 else self.names[code]
+
+    def to_pandas(self) -> Any:
+        """A data frame with the columns path, cluster, confidence and, if known, label.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed; mfavbs itself does without.
+        """
+        try:
+            import pandas  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "Run.to_pandas needs pandas; install it: pip install pandas"
+            ) from error
+        columns = {"path": self.path, "cluster": self.cluster, "confidence": self.confidence}
+        if self.names:
+            columns["label"] = pa.array([self.label_of(row) for row in range(len(self.label))])
+        return pa.table(columns).to_pandas()
+
+    def __repr__(self) -> str:
+        found, k = len(np.unique(self.cluster)), self.metrics["n_clusters"]
+        asked = "" if found == k else f" of the {k} asked for"
+        numbers = {n.upper(): v for n, v in (self.metrics.get("scores") or {}).items() if v}
+        if not numbers and len(self.confidence):
+            numbers = {"mean confidence": float(np.nanmean(self.confidence))}
+        said = ", ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+        return (
+            f"Run {self.folder}: {len(self.cluster):,} images in {found} clusters{asked}\n"
+            f"{said or 'no scores'}\n"
+            f"{len(self.failures):,} could not be read; see report.html, labels_, to_pandas()"
+        )
 
 
 def read_run(folder: Path) -> Run:
@@ -123,14 +166,35 @@ def read_probabilities(folder: Path, rows: Collection[int]) -> dict[int, list[fl
     return found
 
 
-def read_truth(path: Path) -> dict[str, str]:
-    """Known labels by path, from a CSV with the columns path and label.
+def read_clusters(folder: Path) -> tuple[list[str], np.ndarray]:
+    """Paths (n,) and clusters (n,) of a run, or of the predictions of one.
 
     Raises
     ------
     RunError
-        If the file is missing or has not those columns.
+        The folder is neither, or damaged.
     """
+    if not folder.is_dir():
+        raise RunError(f"{folder} is no folder; a run folder or one of predictions was expected")
+    if not (folder / PREDICTION).is_file():
+        run = read_run(folder)
+        return run.paths, run.cluster
+    path, cluster, *_ = _labels(_file(folder, "labels.parquet"))
+    return path.to_pylist(), cluster
+
+
+def read_truth(path: Path) -> dict[str, str]:
+    """Known labels by path, from a CSV with the columns path and label.
+
+    A row whose label is empty is as good as none.
+
+    Raises
+    ------
+    RunError
+        If the file is missing, has not those columns or a path twice.
+    """
+    truth: dict[str, str] = {}
+    seen: dict[str, int] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
@@ -139,9 +203,19 @@ def read_truth(path: Path) -> dict[str, str]:
                     f"{path} has the columns {rows.fieldnames}; expected path and label, "
                     "with the paths of labels.csv."
                 )
-            return {path_from_spreadsheet(row["path"]): row["label"] or "" for row in rows}
+            for row in rows:
+                key = path_from_spreadsheet(row["path"] or "")
+                if key in seen:
+                    raise RunError(
+                        f"{path} has {key!r} in line {seen[key]} and again in line "
+                        f"{rows.line_num}; expected one row for each image."
+                    )
+                seen[key] = rows.line_num
+                if (row["label"] or "").strip():
+                    truth[key] = row["label"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"The truth {path} cannot be read: {error}") from error
+    return truth
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -200,7 +274,9 @@ def _encoded(table: pa.Table) -> tuple[np.ndarray, list[str]]:
         return np.full(len(table), -1), []
     # An empty label is none.
     column = table["label"].cast(pa.string())
-    column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+    column = pc.if_else(
+        pc.equal(pc.utf8_trim_whitespace(column), ""), pa.scalar(None, pa.string()), column
+    )
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()

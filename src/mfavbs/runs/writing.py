@@ -16,15 +16,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
-from mfavbs.files import spreadsheet_path, write_csv, write_json, write_reasons, write_whole
+from mfavbs.files import (
+    PARTIAL,
+    holds_only,
+    spreadsheet_path,
+    write_csv,
+    write_json,
+    write_reasons,
+    write_whole,
+)
 from mfavbs.runs.reading import read_record
 
 # All that a run writes, and so all that overwriting one may remove; run.json is written last.
-FILES = ("run.json", "labels.csv", "labels.parquet", "failures.csv", "metrics.json", "report.html")
+FILES = (
+    *("run.json", "labels.csv", "labels.parquet", "failures.csv", "metrics.json"),
+    *("thumbnails.parquet", "report.html"),
+)
 UNFINISHED = "unfinished.json"  # the parameters of a run under way
 CHECKPOINT = "checkpoint.pt"
 FEATURES = "features"
 MODEL = "model"
+_CLEARING = "replaces a finished run"
 
 
 def begin_run(
@@ -33,8 +45,10 @@ def begin_run(
     *,
     overwrite: bool = False,
     keep_features: bool = False,
-) -> None:
+) -> bool:
     """Make ``folder`` ready for a run, or go on with one that was interrupted there.
+
+    To be called with the folder locked, see :func:`mfavbs.locking.alone_in`.
 
     Parameters
     ----------
@@ -47,47 +61,92 @@ def begin_run(
     keep_features
         Of which the features are what is being clustered.
 
+    Returns
+    -------
+    bool
+        Whether this very run is finished, and nothing of the folder was touched.
+
     Raises
     ------
     RunError
-        If the folder holds a finished run and ``overwrite`` is false, an unfinished one of another
-        source, or files that are no run's. Nothing of anybody else's is ever removed.
+        See :func:`check_folder`.
     """
+    parameters = json.loads(json.dumps(parameters))  # as they are read back
     try:
-        finished = (folder / "run.json").exists()
-        begun = _unfinished(folder)
-        if finished:
-            read_record(folder)  # refuses what another program calls run.json
+        finished, begun, clearing = _check(folder, parameters, overwrite)
         if finished and not overwrite:
-            raise RunError(
-                f"{folder} already holds a run. Give another --out, or --overwrite to replace it."
-            )
-        foreign = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-        if foreign and not finished and begun is None:
-            raise RunError(
-                f"{folder} exists and is not a run folder, so nothing is written into it. "
-                "Give another --out."
-            )
-        if not finished and begun and begun["source"] != parameters["source"]:
-            raise RunError(
-                f"{folder} holds an unfinished run of {begun['source']}, this one is of "
-                f"{parameters['source']}. Give another --out, or remove the folder."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        # Written first and run.json removed last: killed in between, the folder is still a run's.
-        write_json(folder / UNFINISHED, parameters)
-        if finished:
+            return True
+        if finished or clearing:
+            # While this note stands, what is still there is of the run that is being replaced.
+            write_json(folder / UNFINISHED, parameters | {_CLEARING: True})
             _clear(folder, (MODEL,) if keep_features else (MODEL, FEATURES))
-        elif begun and begun != parameters:
+        elif begun:
             changed = [name for name in parameters if begun.get(name) != parameters[name]]
-            warnings.warn(
-                f"{', '.join(changed)} changed since the run in {folder} was interrupted: "
-                "its training begins anew.",
-                stacklevel=3,
-            )
-            _clear(folder, (MODEL,))
+            if set(changed) - {"labels"}:
+                warnings.warn(
+                    f"{', '.join(changed)} changed since the run in {folder} was interrupted: "
+                    "its training begins anew.",
+                    stacklevel=3,
+                )
+                _clear(folder, (MODEL,))
+        write_json(folder / UNFINISHED, parameters)
     except OSError as error:
         raise unwritable(folder, error) from error
+    return False
+
+
+def check_folder(folder: Path, parameters: dict[str, Any], *, overwrite: bool = False) -> None:
+    """Refuse to run in ``folder``, before anything is written there.
+
+    Raises
+    ------
+    RunError
+        If the folder holds another finished run and ``overwrite`` is false, an unfinished one of
+        another source, or files that are no run's. Nothing of anybody else's is ever removed.
+    """
+    _check(folder, json.loads(json.dumps(parameters)), overwrite)
+
+
+def _check(
+    folder: Path, parameters: dict[str, Any], overwrite: bool
+) -> tuple[bool, dict[str, Any] | None, bool]:
+    """Whether a run is finished there, what was begun, whether an old run was being cleared."""
+    begun = _unfinished(folder)
+    clearing = bool(begun and begun.pop(_CLEARING, False))
+    try:
+        finished = (folder / "run.json").exists()
+        if finished:
+            asked = asked_of(read_record(folder))  # refuses what another program calls run.json
+            if not overwrite and (clearing or asked != parameters):
+                names = [name for name in parameters if asked.get(name) != parameters[name]]
+                raise RunError(
+                    f"{folder} already holds a run{_other(names)}. Give another out=, or "
+                    "overwrite=True to replace it."
+                )
+        elif begun is None and not holds_only(folder, [UNFINISHED]):
+            raise RunError(
+                f"{folder} exists and is not a run folder, so nothing is written into it. "
+                "Give another out=."
+            )
+        elif begun and begun["source"] != parameters["source"]:
+            raise RunError(
+                f"{folder} holds an unfinished run of {begun['source']}, this one is of "
+                f"{parameters['source']}. Give another out=, or remove the folder."
+            )
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return finished, begun, clearing
+
+
+def _other(names: list[str]) -> str:
+    return f" with other {', '.join(names)}" if names else ""
+
+
+def asked_of(record: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for when a finished run was begun, as given to :func:`begin_run`."""
+    # Where it was computed decides nothing.
+    parameters = {name: value for name, value in record["parameters"].items() if name != "device"}
+    return parameters | {"source": record["source"].get("name")}
 
 
 def _unfinished(folder: Path) -> dict[str, Any] | None:
@@ -105,6 +164,7 @@ def _clear(folder: Path, folders: tuple[str, ...]) -> None:
         if (folder / name).exists():
             shutil.rmtree(folder / name)
     for name in (CHECKPOINT, *reversed(FILES)):
+        (folder / (name + PARTIAL)).unlink(missing_ok=True)
         (folder / name).unlink(missing_ok=True)
 
 
@@ -157,9 +217,17 @@ def write_record(folder: Path, metrics: dict[str, Any], record: dict[str, Any]) 
     try:
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "run.json", record)
-        (folder / UNFINISHED).unlink(missing_ok=True)
-        for path in (folder / CHECKPOINT, (folder / CHECKPOINT).with_suffix(".partial")):
-            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def tidy_run(folder: Path) -> None:
+    """Remove what a finished run needs no more."""
+    try:
+        (folder / CHECKPOINT).with_suffix(PARTIAL).unlink(missing_ok=True)
+        for name in (CHECKPOINT, UNFINISHED):
+            for path in (folder / (name + PARTIAL), folder / name):
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
 
@@ -169,5 +237,5 @@ def unwritable(folder: Path, error: Exception) -> RunError:
     reason = getattr(error, "strerror", None) or error
     return RunError(
         f"The run folder {folder} cannot be written: {reason}. What is finished "
-        "stays good: make room or choose another --out, and run the same command again."
+        "stays good: make room or choose another out=, and run the same command again."
     )
