@@ -31,9 +31,15 @@ from mfavbs.images.views import Views
 
 
 def ready_batches(images: Images, encoder: Encoder, n_views: int, step: int) -> list[torch.Tensor]:
-    views = Views(encoder.image_size, n_views, 0, augmentation=encoder.augmentation)
+    views = Views(
+        encoder.image_size,
+        n_views,
+        0,
+        augmentation=encoder.augmentation,
+        framing=encoder.framing,
+    )
     drawn = [
-        views(decode(images.read(row), at_least=encoder.image_size), key)
+        views(decode(images.read(row), at_least=views.enough), key)
         for row, key in enumerate(images.keys)
     ]
     return [torch.cat(drawn[i : i + step]) for i in range(0, len(drawn), step)]

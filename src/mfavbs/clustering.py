@@ -49,6 +49,7 @@ def cluster_images(
     weights: str | Path | None = None,
     image_size: int | None = None,
     grid: int = 0,
+    fit: str | None = None,
     n_views: int = 5,
     seed: int = 0,
     labels: Sequence[str | None] | None = None,
@@ -71,7 +72,7 @@ def cluster_images(
         k >= 2.
     out
         The run folder. Interrupted, the same call goes on with it.
-    encoder, weights, image_size, grid
+    encoder, weights, image_size, grid, fit
         As in :func:`mfavbs.load_encoder`; not looked at where the source is features.
     n_views
         Views of every image, the clean one included.
@@ -114,6 +115,7 @@ def cluster_images(
         "weights": None if weights is None else str(Path(weights).resolve()),
         "image_size": image_size,
         "grid": grid,
+        "fit": fit,
         "n_views": n_views,
         "seed": seed,
         "labels": _said_of(labels, labels_from_folders),

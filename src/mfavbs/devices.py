@@ -60,6 +60,13 @@ def pick_device(device: str = "auto") -> "torch.device":
     return found
 
 
+def precision_on(device: "torch.device") -> "torch.dtype":
+    """Number type in which an encoder is fastest there and its features stay as good."""
+    import torch
+
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
 def has_bfloat16(device: "torch.device") -> bool:
     """Whether bfloat16 arithmetic is native there, and so faster than float32."""
     import torch

@@ -59,6 +59,7 @@ def predict_images(
     if "weights_hash" in fitted:  # a run of a store has the store's views, not its own options'
         parameters["encoder"] = fitted["name"]
         parameters |= {k: fitted[k] for k in ("image_size", "grid", "n_views", "seed")}
+        parameters["fit"] = fitted.get("fit")
     elif opened.images is not None:
         raise SourceError(
             f"{run} was made from features, so it cannot encode images. Give it a .npy of features "

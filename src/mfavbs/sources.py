@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 
 from mfavbs import runs
-from mfavbs.encoders import load_encoder
+from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.errors import EncoderError, SourceError
 from mfavbs.features import FeatureStore, embed, is_store
-from mfavbs.images import Images, folder_labels, open_images
+from mfavbs.images import Framing, Images, folder_labels, open_images
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 _ONE_FOLDER = (
     "Labels were to come from sub-folders, but all images lie in one. "
     "Drop labels_from_folders=, or sort the labelled images into a folder for each label."
 )
+# Which views were drawn beside the clean one, and whether in float32 or bfloat16: features of the
+# same image stay near enough to mean the same.
+_MAY_DIFFER = ("views_version", "n_views", "seed", "precision")
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,8 @@ class ImageSource:
                 f"{n} {kind or 'without suffix'}" for kind, n in images.ignored.items()
             )
             warnings.warn(f"Passed over, not images by their names: {kinds}.", stacklevel=3)
-        encoder = load_encoder(
-            parameters["encoder"],
-            weights=parameters["weights"],
-            image_size=parameters["image_size"],
-            grid=parameters["grid"],
-        )
-        made_now = {k: getattr(encoder, k) for k in ("weights_hash", "image_size", "grid", "name")}
-        check_same_encoder(fitted, made_now)
+        encoder = _encoder(parameters, fitted)
+        check_same_encoder(fitted, encoder.recipe | {"name": encoder.name})
         made = embed(
             images,
             store,
@@ -102,6 +99,19 @@ class ImageSource:
             verbose=verbose,
         )
         return _features_of_store(made, images, fitted)
+
+
+def _encoder(parameters: dict[str, Any], fitted: dict[str, Any] | None) -> Encoder:
+    encoder = load_encoder(
+        parameters["encoder"],
+        weights=parameters["weights"],
+        image_size=parameters["image_size"],
+        grid=parameters["grid"],
+        fit=parameters.get("fit"),
+    )
+    if fitted is not None and fitted.get("views_version", 2) < 3:
+        encoder.framing = Framing()  # version 2 asked no weights how they were trained
+    return encoder
 
 
 class StoreSource:
@@ -213,9 +223,8 @@ def _name(location: str | Path) -> str:
 def _features_of_store(
     store: FeatureStore, images: Images | None, fitted: dict[str, Any] | None
 ) -> Features:
-    names = ("weights_hash", "image_size", "grid", "n_views", "seed")
-    made_by = {name: store.parameters[name] for name in names}
-    made_by["name"] = store.parameters["encoder"]
+    made_by = store.recipe
+    made_by["name"] = made_by.pop("encoder")
     check_same_encoder(fitted, made_by)
     return Features(
         store.features,
@@ -270,7 +279,7 @@ def _label(given: Any) -> str | None:
 def check_same_encoder(fitted: dict[str, Any] | None, now: dict[str, Any]) -> None:
     """Refuse to predict from features of another encoder than the run's."""
     for name, value in (fitted or {}).items():
-        if name not in ("n_views", "seed") and now.get(name) != value:
+        if name not in _MAY_DIFFER and now.get(name) != value:
             raise EncoderError(
                 f"The run was made with {name}={value!r}, these features with "
                 f"{name}={now.get(name)!r}; a cluster means nothing across encoders. "

@@ -1,5 +1,7 @@
 """Encoders: what they give, whose weights they take, and what they say when they cannot."""
 
+import io
+import itertools
 import json
 import os
 import subprocess
@@ -10,7 +12,9 @@ import open_clip
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_images
 from torch import nn
 
 from mfavbs.devices import has_bfloat16, pick_device
@@ -18,6 +22,7 @@ from mfavbs.encoders.encoder import load_encoder
 from mfavbs.encoders.towers import fuse_batch_norms
 from mfavbs.encoders.weights import weights_hash
 from mfavbs.errors import EncoderError
+from mfavbs.images import Framing, Views, decode
 
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
 STD = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
@@ -115,6 +120,101 @@ def test_normalisation_from_the_header(tiny_clip, clip_weights, tmp_path):
     save_file(state, tmp_path / "b.safetensors", metadata={"mean": "[1, 2]"})
     with pytest.raises(EncoderError, match=r"got '\[1, 2\]'"):
         load_encoder(name, weights=tmp_path / "b.safetensors")
+
+
+def photographs():
+    """Two photographs at sizes from a banner to one far larger than any view."""
+    sizes = [(640, 427), (427, 640), (60, 45), (900, 220), (2600, 1700), (128, 128)]
+    for image, size in itertools.product(load_sample_images().images, sizes):
+        yield Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+
+
+def cosines(encoder, theirs, features):
+    """Of our features of an image, as it is embedded, and theirs; the least over photographs.
+
+    Less what an image that is grey all over gives: random weights answer all images much alike.
+    """
+    views = Views(encoder.image_size, 1, 0, framing=encoder.framing)
+    grey = Image.new("RGB", (64, 64), (128, 128, 128))
+    nothing = features(theirs(grey)[None])
+    found = []
+    for image in photographs():
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=95, subsampling=0)
+        drawn = views(decode(file.getvalue(), at_least=views.enough), "")
+        ours = encoder(drawn)[:, 0] - nothing
+        expected = features(theirs(Image.open(file))[None]) - nothing
+        found.append(float(torch.cosine_similarity(ours, expected)))
+    return min(found)
+
+
+@pytest.mark.parametrize(
+    ("mode", "interpolation", "fit"),
+    [
+        ("shortest", "bicubic", "crop"),
+        ("squash", "bicubic", "squash"),  # SigLIP
+        ("squash", "bilinear", "squash"),
+        ("longest", "bicubic", "pad"),
+    ],
+)
+def test_open_clips_own_preprocessing(
+    tiny_clip, clip_weights, monkeypatch, mode, interpolation, fit
+):
+    clip, folder = clip_weights
+    about = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    about |= {"resize_mode": mode, "interpolation": interpolation}
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: about)
+    name = f"open_clip:{tiny_clip}/any"
+    encoder = load_encoder(name, weights=folder / "clip.pt")
+    assert encoder.framing[:3] == (fit, 1.0, interpolation)
+    theirs = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(size=32, **about), False
+    )
+    with torch.no_grad():
+        assert cosines(encoder, theirs, clip.encode_image) > 0.9995
+        other = load_encoder(
+            name, weights=folder / "clip.pt", fit="crop" if fit != "crop" else "pad"
+        )
+        assert cosines(other, theirs, clip.encode_image) < 0.99
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875])
+def test_timms_own_preprocessing(tmp_path, monkeypatch, mode, crop_pct):
+    net = randomised(timm.create_model("resnet10t", num_classes=0))
+    save_file(dict(net.state_dict()), tmp_path / "net.safetensors")
+    config = timm.data.resolve_model_data_config(net) | {"input_size": (3, 64, 64)}
+    config |= {"crop_mode": mode, "crop_pct": crop_pct}
+    monkeypatch.setattr(timm.data, "resolve_model_data_config", lambda _: config)
+    encoder = load_encoder("timm:resnet10t", weights=tmp_path / "net.safetensors", image_size=64)
+    theirs = timm.data.create_transform(**config)
+    with torch.no_grad():
+        assert cosines(encoder, theirs, net) > 0.9995
+        encoder.framing = encoder.framing._replace(crop_pct=0.7)
+        assert cosines(encoder, theirs, net) < 0.999
+
+
+def test_fit_as_asked(tmp_path):
+    net = timm.create_model("resnet10t", num_classes=0)
+    state = dict(net.state_dict())
+    path = tmp_path / "net.safetensors"
+    save_file(state, path)
+    own = load_encoder("timm:resnet10t", weights=path).framing
+    config = timm.data.resolve_model_data_config(net)
+    assert own == Framing("crop", config["crop_pct"], config["interpolation"])
+    assert load_encoder("timm:resnet10t", weights=path, fit="crop").framing == own
+    whole = load_encoder("timm:resnet10t", weights=path, fit="squash").framing
+    assert whole == Framing("squash", 1.0, own.interpolation)
+    padded = load_encoder("timm:resnet10t", weights=path, fit="pad").framing
+    assert padded.fill == (124, 116, 104)  # ImageNet's mean colour
+    with pytest.raises(EncoderError, match="fit='zoom' should be one of crop, squash, pad"):
+        load_encoder("pixels", fit="zoom")
+    about = {"fit": "squash", "crop_pct": "0.9", "interpolation": "bilinear"}
+    save_file(state, path, metadata=about)
+    assert load_encoder("timm:resnet10t", weights=path).framing[:3] == ("squash", 0.9, "bilinear")
+    save_file(state, path, metadata={"crop_pct": "all"})
+    with pytest.raises(EncoderError, match=r"crop_pct \(0.1 to 10\).*got .*'all'"):
+        load_encoder("timm:resnet10t", weights=path)
 
 
 @pytest.mark.slow
@@ -297,6 +397,7 @@ NO_NETWORK = """
 import sys
 from mfavbs.encoders.encoder import load_encoder
 from mfavbs.errors import EncoderError
+from mfavbs.images import Framing, Views, decode
 for name in sys.argv[1:]:
     try:
         load_encoder(name)

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import timm
 import torch
 from image_files import noise, write
+from safetensors.torch import save_file
 
 import mfavbs.features.embedding
 import mfavbs.features.shards
-from mfavbs.encoders.encoder import load_encoder
+from mfavbs.encoders.encoder import Encoder, load_encoder
+from mfavbs.encoders.towers import PixelsTower
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.images.framing import Framing
 from mfavbs.images.opening import open_images
 
 N = 23
@@ -170,6 +175,95 @@ def test_other_parameters_are_refused_with_both_values(source, tmp_path, options
         options = {"encoder": load_encoder("pixels", image_size=9)}
     with pytest.raises(StoreError, match=words):
         make(source, out, **options)
+
+
+OTHER = {
+    "mean": (0.1, 0.0, 0.0),
+    "std": (1.0, 1.0, 0.5),
+    "weights_hash": "abc",
+    "pad_type": "same",
+    "fit": Framing("squash"),
+    "crop_pct": Framing(crop_pct=0.9),
+    "interpolation": Framing(interpolation="bilinear"),
+    "fill": Framing(fill=(1, 2, 3)),
+    "augmentation": "simclr",
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_whatever_decides_the_bytes_is_compared(source, tmp_path, name):
+    """Two encoders that differ in one thing alone share no store."""
+    make(source, tmp_path / "store")
+    about = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "augmentation": "shift"}
+    about["framing" if isinstance(OTHER[name], Framing) else name] = OTHER[name]
+    encoder = Encoder("pixels", PixelsTower(0), 8, **about)
+    with pytest.raises(StoreError, match=f"made with {name}=.*now {name}="):
+        make(source, tmp_path / "store", encoder=encoder)
+
+
+def test_precision_is_compared(source, tmp_path, monkeypatch):
+    chosen = "mfavbs.encoders.encoder.precision_on"
+    monkeypatch.setattr(chosen, lambda _: torch.bfloat16)
+    make(source, tmp_path / "store")
+    monkeypatch.setattr(chosen, lambda _: torch.float32)
+    with pytest.raises(StoreError, match="precision='bfloat16', now precision='float32'"):
+        make(source, tmp_path / "store")
+
+
+def test_stores_of_schema_1_are_read_and_not_gone_on_with(source, tmp_path):
+    out = tmp_path / "store"
+    features = np.array(make(source, out).features)
+    content = json.loads((out / "store.json").read_text()) | {"schema": 1}
+    for name in ("mean", "std", "pad_type", "precision", *Framing._fields):
+        del content[name]
+    (out / "store.json").write_text(json.dumps(content))
+    store = FeatureStore.open(out)
+    assert np.array_equal(store.features, features)
+    assert store.recipe["image_size"] == 8
+    with pytest.raises(StoreError, match=r"earlier version.*schema 1.*mfavbs cluster"):
+        make(source, out)
+    (out / "store.json").rename(out / "progress.json")
+    with pytest.raises(StoreError, match=r"unfinished.*earlier version.*choose another"):
+        make(source, out)
+
+
+def by_hash(store):
+    return dict(zip(store.manifest["hash"].to_pylist(), np.array(store.features)))
+
+
+@pytest.fixture(scope="module", params=["mobilenetv3_small_050", "vit_tiny_patch16_224"])
+def network(request, tmp_path_factory):
+    torch.manual_seed(0)
+    options = {"img_size": 32} if "vit" in request.param else {}
+    net = timm.create_model(request.param, num_classes=0, **options).eval()
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point():
+            noise = torch.randn_like(tensor) * 0.1
+            tensor.copy_(1 + noise.abs() if name.endswith("running_var") else tensor + noise)
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save_file(dict(net.state_dict()), path)
+    return load_encoder(f"timm:{request.param}", weights=path, image_size=32)
+
+
+@pytest.mark.parametrize("n_views", [3, 5])
+def test_an_images_features_depend_on_nothing_but_the_image(source, tmp_path, network, n_views):
+    """Bit by bit: other company, another order, another name, neighbours that cannot be read."""
+    whole = make(source, tmp_path / "whole", encoder=network, n_views=n_views)
+    expected = by_hash(whole)
+    paths = sorted(source.rglob("*.png"))
+    some = [paths[i] for i in (17, 3, 11, 20, 5, 7, 1)]
+    for i in (2, 9):
+        write(source / f"class1/broken{i}.png", b"x")
+        some.insert(i % 5, source / f"class1/broken{i}.png")
+    (source / "renamed").mkdir()
+    shutil.copy(paths[12], source / "renamed/zzz.png")
+    some.append(source / "renamed/zzz.png")
+    got = by_hash(make(some, tmp_path / "some", encoder=network, n_views=n_views))
+    assert len(got) == 8
+    assert all(np.array_equal(features, expected[key]) for key, features in got.items())
+    fewer = by_hash(make(some, tmp_path / "fewer", encoder=network, n_views=2))
+    assert all(np.array_equal(f, expected[key][:2]) for key, f in fewer.items())
+    assert len({f.tobytes() for f in expected.values()}) == N
 
 
 def test_changed_sources_and_foreign_folders_are_refused(source, tmp_path):

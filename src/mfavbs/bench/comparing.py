@@ -33,10 +33,6 @@ from mfavbs.runs import FEATURES, unwritable
 from mfavbs.sources import ArraySource, ImageSource, StoreSource, open_source
 
 RESULTS = "results"
-_MADE_BY = (
-    *("encoder", "weights_hash", "image_size", "grid"),
-    *("n_views", "seed", "augmentation", "views_version"),
-)
 
 
 def bench(
@@ -191,7 +187,7 @@ def _identity(store: FeatureStore, labels: list[str]) -> dict[str, Any]:
     images = hashlib.blake2b(digest_size=8)
     for content, label in zip(store.manifest["hash"].to_pylist(), labels, strict=True):
         images.update(f"{content}\0{label}\n".encode())
-    return {name: store.parameters[name] for name in _MADE_BY} | {"images": images.hexdigest()}
+    return store.recipe | {"images": images.hexdigest()}
 
 
 def _read(out: Path, name: str, seed: int, about: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     DeviceOption,
     EncoderOption,
+    FitOption,
     GridOption,
     ImageSizeOption,
     JsonOption,
@@ -63,6 +64,7 @@ def cluster(
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
     grid: GridOption = 0,
+    fit: FitOption = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Default: by the number of images.")
     ] = None,
@@ -101,6 +103,7 @@ def cluster(
         weights=weights,
         image_size=image_size,
         grid=grid,
+        fit=fit,
         n_views=n_views,
         seed=seed,
         labels_from_folders=labels_from_folders,

@@ -9,6 +9,7 @@ from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     DeviceOption,
     EncoderOption,
+    FitOption,
     GridOption,
     ImageSizeOption,
     JsonOption,
@@ -30,6 +31,7 @@ def embed(
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
     grid: GridOption = 0,
+    fit: FitOption = None,
     seed: SeedOption = 0,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
@@ -43,7 +45,7 @@ def embed(
     from mfavbs.encoders import check_encoder
     from mfavbs.images import open_images
 
-    check_encoder(encoder, weights=weights, image_size=image_size, grid=grid)
+    check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     images = open_images(source)
     from mfavbs.encoders import load_encoder
@@ -52,7 +54,7 @@ def embed(
     store = embed_images(
         images,
         out,
-        load_encoder(encoder, weights=weights, image_size=image_size, grid=grid),
+        load_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit),
         n_views=n_views,
         seed=seed,
         device=device,

@@ -48,6 +48,15 @@ ImageSizeOption = Annotated[
 GridOption = Annotated[
     int, typer.Option(min=0, help="Add the patch tokens, averaged to GRID x GRID.")
 ]
+FitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="crop|squash|pad",
+        help="How an image becomes a square; squash and pad keep all of a banner or a panorama. "
+        "Default: as the encoder's weights were trained.",
+        autocompletion=one_of("crop", "squash", "pad"),
+    ),
+]
 ViewsOption = Annotated[
     int, typer.Option("--views", min=1, help="Views of every image, the clean one included.")
 ]

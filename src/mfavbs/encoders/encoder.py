@@ -6,16 +6,18 @@ a grid g > 0, the patch tokens averaged to g × g.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mfavbs.devices import has_bfloat16
+from mfavbs.devices import precision_on
 from mfavbs.encoders.names import DEFAULT_ENCODER, check_encoder
-from mfavbs.encoders.pretrained import explained, from_open_clip, from_timm
+from mfavbs.encoders.pretrained import Pretrained, explained, from_open_clip, from_timm
 from mfavbs.encoders.towers import PixelsTower, Tower
 from mfavbs.errors import EncoderError
+from mfavbs.images import Framing
 
 _PIXELS_SIZE = 16
 
@@ -40,6 +42,10 @@ class Encoder(nn.Module):
         Digest of the weights, so that a feature store knows what made it.
     augmentation
         The kind of views that suits it, see :class:`mfavbs.images.Views`.
+    framing
+        How an image becomes the square that it expects.
+    pad_type
+        Of a timm network's convolutions, where it was chosen; empty for its own.
     """
 
     mean: Tensor
@@ -55,6 +61,8 @@ class Encoder(nn.Module):
         grid: int = 0,
         weights_hash: str = "",
         augmentation: str = "simclr",
+        framing: Framing = Framing(),  # noqa: B008 (a tuple)
+        pad_type: str = "",
     ) -> None:
         super().__init__()
         self.name = name
@@ -63,15 +71,39 @@ class Encoder(nn.Module):
         self.grid = grid
         self.weights_hash = weights_hash
         self.augmentation = augmentation
+        self.framing = framing
+        self.pad_type = pad_type
+        self._mean_and_std = {"mean": list(mean), "std": list(std)}
         # uint8 travels from the workers at a quarter of the bytes; the scaling belongs here.
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
         self.dtype = torch.float32
         self.eval().requires_grad_(False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.mean.device
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decides an image's tokens but how its views are drawn, as plain values."""
+        return {
+            "encoder": self.name,
+            "weights_hash": self.weights_hash,
+            "pad_type": self.pad_type,
+            "image_size": self.image_size,
+            "grid": self.grid,
+            **self._mean_and_std,
+            "precision": str(self.dtype).removeprefix("torch."),
+            **self.framing._asdict(),
+            "fill": list(self.framing.fill),
+            "augmentation": self.augmentation,
+        }
+
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        x = (images.to(self.mean.device).float() - self.mean) / self.std  # (b, 3, s, s)
+        x = (images.to(self.device).float() - self.mean) / self.std  # (b, 3, s, s)
         # Channels last: 7 instead of 9 to 12 ms a view (MobileNetV2, 128 pixels, one core).
         x = x.to(self.dtype, memory_format=torch.channels_last)
         pooled, features = self.tower(x)  # (b, d)
@@ -93,7 +125,7 @@ class Encoder(nn.Module):
 
     def to_device(self, device: torch.device) -> "Encoder":
         """Move to ``device``, in bfloat16 where its arithmetic is native and float32 elsewhere."""
-        self.dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
+        self.dtype = precision_on(device)
         self.to(device).to(memory_format=torch.channels_last)
         self.tower.to(self.dtype)
         return self
@@ -105,6 +137,7 @@ def load_encoder(
     weights: str | Path | None = None,
     image_size: int | None = None,
     grid: int = 0,
+    fit: str | None = None,
 ) -> Encoder:
     """Build a frozen encoder, with weights from a local file or, if none is given, from the hub.
 
@@ -115,12 +148,16 @@ def load_encoder(
     weights
         A local checkpoint: ``.safetensors``, or ``.pt``/``.pth``/``.bin`` holding tensors only.
         For open_clip the whole model or its image side. The header of a safetensors file may
-        carry ``mean`` and ``std``, each one number or a list of three, and ``pad_type`` for timm.
+        carry ``mean`` and ``std``, each one number or a list of three, ``fit``, ``crop_pct`` and
+        ``interpolation`` (see :class:`mfavbs.images.Framing`), and ``pad_type`` for timm.
     image_size
         Edge of the views in pixels; by default the size the weights were trained at. Position
         embeddings of another size are interpolated.
     grid
         0 for the pooled feature alone, g > 0 for g × g patch tokens beside it.
+    fit
+        How an image that is not square becomes one: ``crop`` keeps the middle; ``squash`` and
+        ``pad`` keep all of it, for banners and panoramas. By default as the weights were trained.
 
     Raises
     ------
@@ -128,17 +165,43 @@ def load_encoder(
         The name is unknown; the weights cannot be fetched or read or do not fit the model; or it
         cannot take that image size or give that grid.
     """
-    check_encoder(name, weights=weights, image_size=image_size, grid=grid)
+    check_encoder(name, weights=weights, image_size=image_size, grid=grid, fit=fit)
     path = None if weights is None else Path(weights).expanduser()
     if name == "pixels":
         encoder = _pixels(image_size or _PIXELS_SIZE, grid)
     else:
         made = (from_timm if name.startswith("timm:") else from_open_clip)(name, path, image_size)
-        encoder = Encoder(name, *made[:4], grid, made.weights_hash)
+        encoder = _pretrained(name, made, grid)
+    encoder.framing = _framing(encoder, fit)
     if image_size or grid:
         with explained(f"{name} cannot encode with image_size={encoder.image_size}, {grid=}"):
             encoder(torch.zeros(1, 3, encoder.image_size, encoder.image_size, dtype=torch.uint8))
     return encoder
+
+
+def _pretrained(name: str, made: Pretrained, grid: int) -> Encoder:
+    return Encoder(
+        name,
+        made.tower,
+        made.image_size,
+        made.mean,
+        made.std,
+        grid,
+        made.weights_hash,
+        framing=made.framing,
+        pad_type=made.pad_type,
+    )
+
+
+def _framing(encoder: Encoder, fit: str | None) -> Framing:
+    """The weights' own, or as asked: then nothing is cut off an image that is to be kept whole."""
+    own = encoder.framing
+    if fit is None or fit == own.fit:
+        return own
+    if fit != "pad":
+        return Framing(fit, own.crop_pct if fit == "crop" else 1.0, own.interpolation)
+    red, green, blue = encoder.mean.flatten().round().int().tolist()  # 0 to the network
+    return Framing(fit, 1.0, own.interpolation, (red, green, blue))
 
 
 def _pixels(image_size: int, grid: int) -> Encoder:

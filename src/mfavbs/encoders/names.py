@@ -6,6 +6,7 @@ In: an encoder as it was asked for. Out: nothing, or an error.
 from pathlib import Path
 
 from mfavbs.errors import EncoderError
+from mfavbs.images import FITS
 
 DEFAULT_ENCODER = "open_clip:ViT-B-32/openai"
 KINDS = "open_clip:MODEL/PRETRAINED, timm:MODEL or pixels"
@@ -17,6 +18,7 @@ def check_encoder(
     weights: str | Path | None = None,
     image_size: int | None = None,
     grid: int = 0,
+    fit: str | None = None,
 ) -> None:
     """Refuse what no encoder can be; whether a library has that model is not asked here.
 
@@ -33,6 +35,8 @@ def check_encoder(
         raise EncoderError(f"grid={grid} should be >= 0")
     if image_size is not None and image_size < 1:
         raise EncoderError(f"image_size={image_size} should be >= 1 pixel")
+    if fit is not None and fit not in FITS:
+        raise EncoderError(f"fit={fit!r} should be one of {', '.join(FITS)}")
     if weights is None:
         return
     if name == "pixels":

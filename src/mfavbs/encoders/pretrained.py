@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import PIL.Image
 from torch import nn
 
 from mfavbs.encoders.towers import OpenClipTower, TimmTower, fuse_batch_norms
@@ -25,6 +26,7 @@ from mfavbs.encoders.weights import (
     weights_hash,
 )
 from mfavbs.errors import EncoderError
+from mfavbs.images import FITS, Framing
 
 # What the libraries call the weights in their repositories on the hub, best first.
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -35,15 +37,23 @@ _OPEN_CLIP_FILES = (
 )
 
 
+# How the two libraries call what `Framing.fit` says.
+_TIMM_FITS = {"center": "crop", "squash": "squash", "border": "pad"}
+_OPEN_CLIP_FITS = {"shortest": "crop", "squash": "squash", "longest": "pad"}
+
+
 class Pretrained(NamedTuple):
     """A tower, the edge of its images in pixels, the constants of its three channels (on the
-    scale 0 to 1) and the digest of its weights."""
+    scale 0 to 1), the digest of its weights, how an image becomes a square, and how its
+    convolutions pad, where that was chosen."""
 
     tower: TimmTower | OpenClipTower
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights_hash: str
+    framing: Framing
+    pad_type: str = ""
 
 
 def from_timm(name: str, path: Path | None, image_size: int | None) -> Pretrained:
@@ -81,7 +91,15 @@ def from_timm(name: str, path: Path | None, image_size: int | None) -> Pretraine
     digest = weights_hash(net)
     with explained(f"{name} cannot encode images of {size} pixels"):
         tower = TimmTower(fuse_batch_norms(net, size))
-    return Pretrained(tower, size, mean, std, digest)
+    framing = _framing(header, _timm_framing(config), path)
+    return Pretrained(tower, size, mean, std, digest, framing, header.get("pad_type", ""))
+
+
+def _timm_framing(config: dict[str, Any]) -> Framing:
+    fit = _TIMM_FITS[config["crop_mode"]]
+    red, green, blue = (round(255 * value) for value in config["mean"])
+    fill = (red, green, blue) if fit == "pad" else (0, 0, 0)
+    return Framing(fit, config["crop_pct"], config["interpolation"], fill)
 
 
 def _fit_timm(net: nn.Module, path: Path) -> None:
@@ -137,7 +155,12 @@ def from_open_clip(name: str, path: Path | None, image_size: int | None) -> Pret
         visual = fuse_batch_norms(visual, size)
     is_timm = hasattr(visual, "trunk")
     tower = TimmTower(visual.trunk, visual.head) if is_timm else OpenClipTower(visual)
-    return Pretrained(tower, size, mean, std, digest)
+    framing = Framing(
+        _OPEN_CLIP_FITS[about.get("resize_mode") or "shortest"],
+        interpolation=about.get("interpolation") or "bicubic",
+        fill=(about.get("fill_color", 0),) * 3,
+    )
+    return Pretrained(tower, size, mean, std, digest, _framing(header, framing, path))
 
 
 def _fit_open_clip(clip: Any, path: Path) -> None:
@@ -171,6 +194,24 @@ def _three(text: str | None, default: tuple[float, ...], path: Path | None) -> t
             f"got {text!r}; correct the header"
         )
     return tuple(values)
+
+
+def _framing(header: dict[str, str], own: Framing, path: Path | None) -> Framing:
+    """The weights' own framing, corrected by what the header of their file says of it."""
+    fit = header.get("fit", own.fit)
+    interpolation = header.get("interpolation", own.interpolation)
+    try:
+        crop_pct = float(header.get("crop_pct", own.crop_pct))
+    except ValueError:
+        crop_pct = 0.0
+    resampling = {name.lower() for name in PIL.Image.Resampling.__members__}
+    if fit not in FITS or interpolation not in resampling or not 0.1 <= crop_pct <= 10:
+        raise EncoderError(
+            f"expected fit ({', '.join(FITS)}), interpolation ({', '.join(sorted(resampling))}) "
+            f"and crop_pct (0.1 to 10) in the header of {path}, got {fit!r}, {interpolation!r} "
+            f"and {header.get('crop_pct', own.crop_pct)!r}; correct the header"
+        )
+    return own._replace(fit=fit, interpolation=interpolation, crop_pct=crop_pct)
 
 
 @contextlib.contextmanager

@@ -23,17 +23,20 @@ from torch.utils.data import DataLoader, Dataset
 from mfavbs.devices import pick_device
 from mfavbs.encoders import Encoder
 from mfavbs.errors import ImageError, SourceError, StoreError
-from mfavbs.features.shards import SHARD, Part, join_shards, shard_path, write_shard
+from mfavbs.features.shards import (
+    SHARD,
+    Part,
+    forward_size,
+    join_shards,
+    shard_path,
+    write_shard,
+)
 from mfavbs.features.store import SCHEMA, FeatureStore, check_schema
 from mfavbs.files import ADVICE, holds_only, read_json, write_json
-from mfavbs.images import VIEWS_VERSION, Images, Views, content_hash, decode
+from mfavbs.images import Images, Views, content_hash, decode
 from mfavbs.locking import alone_in
 from mfavbs.progress import Progress
 
-# Views in one forward pass. On a CPU the activations should stay in its caches: MobileNetV2 at 128
-# pixels takes, on one core, 4.0 ms a view in batches of 16 or 20, 6.4 of 32, 8.5 of 128.
-_BATCH = {"cpu": 20}
-_BATCH_ELSEWHERE = 256
 _CORES_A_WORKER = 4  # on a CPU: views of an image take 5 ms to draw, 20 to encode with MobileNetV2
 
 
@@ -84,14 +87,19 @@ def embed(
     out = Path(out)
     if n_views < 1:
         raise SourceError(f"n_views={n_views} should be >= 1")
-    place = pick_device(device)
-    parameters = _parameters(images, encoder, n_views, seed)
+    encoder.to_device(pick_device(device))
+    views = Views(
+        encoder.image_size,
+        n_views,
+        seed,
+        augmentation=encoder.augmentation,
+        framing=encoder.framing,
+    )
+    parameters = _parameters(images, recipe(encoder, views))
     _check_ours(out)
     with alone_in(out, StoreError):
         try:
             if _begin(out, parameters):
-                encoder.to_device(place)
-                views = Views(encoder.image_size, n_views, seed, augmentation=encoder.augmentation)
                 _write_missing_shards(images, out, encoder, views, n_workers, verbose)
                 join_shards(images, out, parameters)
             _tidy(out)
@@ -107,7 +115,15 @@ def embed(
     return FeatureStore.open(out)
 
 
-def _parameters(images: Images, encoder: Encoder, n_views: int, seed: int) -> dict[str, Any]:
+def recipe(encoder: Encoder, views: Views) -> dict[str, Any]:
+    """All that decides an image's features beside the image: names and plain values, as for JSON.
+
+    Two stores with equal recipes hold equal features of equal images.
+    """
+    return encoder.recipe | views.recipe
+
+
+def _parameters(images: Images, recipe: dict[str, Any]) -> dict[str, Any]:
     """All that decides the bytes of a store, in the order in which a mismatch is reported."""
     listing = hashlib.blake2b(digest_size=16)
     for row, key in enumerate(images.keys):
@@ -117,14 +133,7 @@ def _parameters(images: Images, encoder: Encoder, n_views: int, seed: int) -> di
             listing.update(content_hash(images.read(row)).encode())
     return {
         "schema": SCHEMA,
-        "encoder": encoder.name,
-        "weights_hash": encoder.weights_hash,
-        "image_size": encoder.image_size,
-        "grid": encoder.grid,
-        "n_views": n_views,
-        "seed": seed,
-        "augmentation": encoder.augmentation,
-        "views_version": VIEWS_VERSION,
+        **recipe,
         "source": {"kind": images.kind, "location": images.location},
         "n_candidates": len(images),
         "listing_hash": listing.hexdigest(),
@@ -150,6 +159,13 @@ def _begin(out: Path, wanted: dict[str, Any]) -> bool:
         write_json(out / "progress.json", wanted)
         return True
     check_schema(out, begun)
+    if begun["schema"] < SCHEMA:
+        state = "unfinished and was begun" if finished is None else "was made"
+        raise StoreError(
+            f"{out} {state} by an earlier version of mfavbs (schema {begun['schema']}, now "
+            f"{SCHEMA}), which drew other views; {ADVICE}"
+            + ("" if finished is None else f"; or cluster it as it is: mfavbs cluster {out}")
+        )
     for name, value in wanted.items():
         if name == "listing_hash" and begun.get(name) != value:
             raise StoreError(
@@ -184,21 +200,29 @@ class _ImageViews(Dataset):
     def __getitem__(self, row: int) -> tuple[int, torch.Tensor | None, str]:
         try:
             content = self.images.read(row)
-            image = decode(content, at_least=self.views.image_size)
-            return row, self.views(image, self.images.keys[row]), content_hash(content)
+            image = decode(content, at_least=self.views.enough)
+            digest = content_hash(content)
+            return row, self.views(image, digest), digest
         except ImageError as error:
             return row, None, str(error)
 
 
 def batch_size(encoder: Encoder, n_views: int) -> int:
-    """How many images, with ``n_views`` views each, :func:`embed` encodes in one forward pass."""
-    return max(1, _BATCH.get(encoder.mean.device.type, _BATCH_ELSEWHERE) // n_views)
+    """How many images, with ``n_views`` views each, :func:`embed` encodes at a time.
+
+    So many that their views fill whole forward passes, but for one view in twenty at most.
+    """
+    size = forward_size(encoder)
+    step = max(1, size // n_views)
+    while -step * n_views % size > size // 20:
+        step += 1
+    return step
 
 
 def _write_missing_shards(
     images: Images, out: Path, encoder: Encoder, views: Views, n_workers: int | None, verbose: bool
 ) -> None:
-    device = encoder.mean.device.type
+    device = encoder.device.type
     step = batch_size(encoder, views.n_views)
     # Batches never cross a shard's edge: a shard's bytes do not depend on where a run resumed.
     missing = [s for s in range(-(-len(images) // SHARD)) if not shard_path(out, s).exists()]

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -45,8 +46,8 @@ class Part:
         """Turn the views into features; raises `EncoderError` for those float16 cannot hold."""
         if self.views is None:
             return
-        views = self.views.to(encoder.mean.device, non_blocking=True)
-        tokens = encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2])  # (b, v, t, d)
+        views = self.views.to(encoder.device, non_blocking=True)
+        tokens = _encoded(encoder, views.flatten(0, 1)).unflatten(0, views.shape[:2])
         self.views = None
         features = tokens.half()
         good = features.flatten(1).isfinite().all(1).tolist()
@@ -58,6 +59,30 @@ class Part:
                 "check weights=, or choose another encoder="
             )
         self.features = features.cpu().numpy()
+
+
+# Views in one forward pass. On a CPU the activations should stay in its caches: MobileNetV2 at 128
+# pixels takes, on one core, 4.0 ms a view in batches of 16 or 20, 6.4 of 32, 8.5 of 128.
+_FORWARD = {"cpu": 20}
+_FORWARD_ELSEWHERE = 256
+
+
+def forward_size(encoder: Encoder) -> int:
+    """Views in every forward pass: what is missing is filled up with black.
+
+    The last bits of a feature differ with the size of the batch, not with its other images.
+    """
+    return _FORWARD.get(encoder.device.type, _FORWARD_ELSEWHERE)
+
+
+def _encoded(encoder: Encoder, views: torch.Tensor) -> torch.Tensor:
+    size = forward_size(encoder)
+    tokens = []
+    for chunk in views.split(size):  # (b, 3, s, s)
+        n_missing = size - len(chunk)
+        padded = F.pad(chunk, (0, 0, 0, 0, 0, 0, 0, n_missing)) if n_missing else chunk
+        tokens.append(encoder(padded)[: len(chunk)])  # (b, t, d)
+    return torch.cat(tokens)
 
 
 def shard_path(out: Path, s: int) -> Path:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from mfavbs.errors import StoreError
 from mfavbs.files import ADVICE, read_json, read_reasons
 
-SCHEMA = 1
+SCHEMA = 2
+_OF_THE_SOURCE = ("schema", "source", "n_candidates", "listing_hash")
 _COLUMNS = ("row", "path", "size", "mtime", "hash", "label")
 
 
@@ -52,6 +53,11 @@ class FeatureStore:
     def labels(self) -> list[str] | None:
         """The folder of every image, or None where the images lie in one folder."""
         return None if self.manifest["label"].null_count else self.manifest["label"].to_pylist()
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decided its features beside the images, as far as its schema records it."""
+        return {k: v for k, v in self.parameters.items() if k not in _OF_THE_SOURCE}
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":

@@ -1,6 +1,7 @@
 from .candidates import Images, folder_labels
 from .decoding import content_hash, decode
 from .finding import SUFFIXES
+from .framing import FITS, Framing
 from .grey_levels import Range, checked_range
 from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
@@ -9,10 +10,12 @@ from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Views
 
 __all__ = [
+    "FITS",
     "IMAGE_MEMORY",
     "SUFFIXES",
     "TAR_SUFFIXES",
     "VIEWS_VERSION",
+    "Framing",
     "Images",
     "Range",
     "Views",
