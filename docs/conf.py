@@ -12,6 +12,7 @@ myst_enable_extensions = ["colon_fence", "attrs_inline"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 
+default_role = "code"  # single backticks, as the docstrings have them
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True, "exclude-members": "set_fit_request"}

@@ -59,7 +59,7 @@ def begin_run(
     overwrite
         Replace a finished run.
     keep_features
-        Of which the features are what is being clustered.
+        Keep ``features/``: they are this run's input.
 
     Returns
     -------
