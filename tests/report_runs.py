@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfavbs.files import write_reasons
+
 TAGS = """
     html head meta title style body header main footer nav section article h1 h2 h3 p a b bdi span
     code dl div dt dd ul ol li table caption thead tbody tr th td img figure figcaption svg rect
@@ -72,6 +74,7 @@ def make_run(folder, paths, clusters, *, k=3, labels=None, source=None, **change
     failures = changes.pop("failures", [])
     with (folder / "failures.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "reason"), *failures])
+    write_reasons(folder / "skipped.csv", changes.pop("skipped", []))
     losses = [{"epoch": e, "total": 3 - e / 9, "balance": -e / 7} for e in range(1, 6)]
     metrics = {"n_images": n, "n_failures": len(failures), "n_clusters": k, "losses": losses}
     metrics |= {"n_clusters_found": len(set(clusters)), "seconds": {"training": 77.4}}

@@ -51,6 +51,7 @@ def cluster_images(
     grid: int = 0,
     fit: str | None = None,
     n_views: int = 5,
+    exclude: Sequence[str] = (),
     seed: int = 0,
     labels: Sequence[str | None] | None = None,
     labels_from_folders: bool = False,
@@ -76,6 +77,8 @@ def cluster_images(
         As in :func:`mfavbs.load_encoder`; not looked at where the source is features.
     n_views
         Views of every image, the clean one included.
+    exclude
+        Patterns of files and folders to leave out, as in :func:`mfavbs.open_images`.
     seed
         Of the views and of the training.
     labels
@@ -117,10 +120,11 @@ def cluster_images(
         "grid": grid,
         "fit": fit,
         "n_views": n_views,
+        "exclude": list(exclude),
         "seed": seed,
         "labels": _said_of(labels, labels_from_folders),
     }
-    opened = open_source(source)
+    opened = open_source(source, exclude)
     check_early(opened, n_clusters, labels, labels_from_folders)
     features_of = opened.store.path.resolve() if opened.store else None
     # Where it is computed is not what an interrupted run must agree on.
@@ -173,7 +177,13 @@ def _train(
         except (OSError, SafetensorError) as error:
             raise runs.unwritable(out, error) from error
         runs.write_labels(
-            out, features.keys, model.labels_, model.probabilities_, truth, features.failures
+            out,
+            features.keys,
+            model.labels_,
+            model.probabilities_,
+            truth,
+            features.failures,
+            features.skipped,
         )
     metrics = _metrics(model, features, truth, parameters["seed"], seconds)
     device = str(model.network_.mean.device)

@@ -4,6 +4,7 @@ In: a run folder and a source. Out: clusters (n,) of the new images in a folder 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from mfavbs import runs
@@ -20,6 +21,7 @@ def predict_images(
     source: Source,
     *,
     out: str | Path | None = None,
+    exclude: Sequence[str] = (),
     weights: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
@@ -35,8 +37,10 @@ def predict_images(
         As in :func:`cluster_images`, of the same kind as the run's own: images for a run of
         images, features for one of features.
     out
-        Folder for labels.csv, labels.parquet and failures.csv; by default
+        Folder for labels.csv, labels.parquet, failures.csv and skipped.csv; by default
         ``predictions/NAME`` in the run folder. Interrupted, the same call goes on with it.
+    exclude
+        Patterns of files and folders to leave out, as in :func:`mfavbs.open_images`.
     weights
         Where the encoder's weights lie now, if not where they lay for the run.
     n_workers, device, verbose
@@ -50,7 +54,7 @@ def predict_images(
     run = Path(run)
     record = read_run(run).record
     model = MFAVBsClustering.load(run / runs.MODEL, device)
-    opened = open_source(source)
+    opened = open_source(source, exclude)
     out = Path(out) if out is not None else run / "predictions" / opened.name
     parameters = dict(record["parameters"])
     if weights is not None:
@@ -88,6 +92,7 @@ def predict_images(
             probabilities.argmax(axis=1),
             probabilities,
             failures=features.failures,
+            skipped=features.skipped,
         )
     return out
 

@@ -5,7 +5,6 @@ Out: features (n, v, t, d) with the keys (n,) of their images and how they were 
 """
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ class Features:
     keys: list[str]
     folders: list[str] | None
     failures: list[tuple[str, str]]
+    skipped: list[tuple[str, str]]
     images: Images | None
     source: dict[str, str]
     encoder: dict[str, Any]
@@ -81,11 +81,6 @@ class ImageSource:
         ``fitted`` is how the features of an earlier run were made, which these have to equal.
         """
         images = self.images
-        if images.ignored:
-            kinds = ", ".join(
-                f"{n} {kind or 'without suffix'}" for kind, n in images.ignored.items()
-            )
-            warnings.warn(f"Passed over, not images by their names: {kinds}.", stacklevel=3)
         encoder = _encoder(parameters, fitted)
         check_same_encoder(fitted, encoder.recipe | {"name": encoder.name})
         made = embed(
@@ -174,14 +169,27 @@ class ArraySource:
         check_same_encoder(fitted, made_by)
         location = "" if self._path is None else str(self._path.resolve())
         source = {"kind": "features", "location": location}
-        return Features(self._array, self.keys, None, [], None, source, made_by)
+        return Features(self._array, self.keys, None, [], [], None, source, made_by)
 
 
 OpenedSource = ImageSource | StoreSource | ArraySource
 
 
-def open_source(source: Source) -> OpenedSource:
-    """Open images, a finished feature store, or features as an array or the path of a .npy file."""
+def open_source(source: Source, exclude: Sequence[str] = ()) -> OpenedSource:
+    """Open images, a finished feature store, or features as an array or the path of a .npy file.
+
+    ``exclude`` is for images in files, see :func:`mfavbs.images.open_images`.
+    """
+    opened = _open(source, exclude)
+    if exclude and (opened.images is None or isinstance(source, Images)):
+        raise SourceError(
+            f"exclude={list(exclude)} leaves out files while images are searched for, and these "
+            "are opened or encoded already. Give it to open_images or `mfavbs embed`."
+        )
+    return opened
+
+
+def _open(source: Source, exclude: Sequence[str]) -> OpenedSource:
     if isinstance(source, Images):
         return ImageSource(source)
     if isinstance(source, str | Path):
@@ -193,7 +201,7 @@ def open_source(source: Source) -> OpenedSource:
             return _open_npy(path)
     elif isinstance(source, np.ndarray) and source.ndim == 2:
         return ArraySource(source)
-    return ImageSource(open_images(source))
+    return ImageSource(open_images(source, exclude=exclude))
 
 
 def _open_npy(path: Path) -> ImageSource | ArraySource:
@@ -231,6 +239,7 @@ def _features_of_store(
         store.keys,
         store.labels,
         store.failures,
+        store.skipped if images is None else images.skipped,
         images,
         store.parameters["source"],
         made_by,

@@ -26,11 +26,13 @@ from mfavbs.encoders.encoder import Encoder, load_encoder
 from mfavbs.encoders.towers import PixelsTower
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.files import read_reasons
 from mfavbs.images.framing import Framing
 from mfavbs.images.opening import open_images
+from mfavbs.sources import open_source
 
 N = 23
-FILES = ("features.npy", "failures.csv", "store.json")
+FILES = ("features.npy", "failures.csv", "skipped.csv", "store.json")
 
 
 @pytest.fixture
@@ -155,6 +157,25 @@ def test_left_over_shards_of_a_finished_store_are_removed(source, tmp_path):
     (out / "features.npy.partial").write_bytes(b"stale")
     make(source, out)
     assert {p.name for p in out.iterdir()} == {*FILES, "manifest.parquet"}
+
+
+def test_what_is_left_out_stands_in_the_store_with_its_reason(source, tmp_path):
+    write(source / "notes.txt", b"x")
+    write(source / "@eaDir" / "x.png")
+    store = make(source, tmp_path / "store")
+    assert store.skipped == read_reasons(tmp_path / "store" / "skipped.csv")
+    assert [name for name, _ in store.skipped if name[0] in "@n"] == ["@eaDir/", "notes.txt"]
+    (tmp_path / "store" / "skipped.csv").unlink()  # as stores of earlier versions are
+    assert FeatureStore.open(tmp_path / "store").skipped == []
+
+
+@pytest.mark.parametrize("name", ["progress.json", "store.json"])
+@pytest.mark.parametrize("content", [b'{"percent": 40}', b"[]", b"40 %", b"\xff", b""])
+def test_what_another_program_calls_so_makes_no_store(source, tmp_path, name, content):
+    write(source / name, content)
+    assert not is_store(source)
+    assert open_source(source).images.keys == open_images(source).keys
+    (source / name).unlink()
 
 
 @pytest.mark.parametrize(
@@ -447,6 +468,7 @@ SCRIPT = """
 import os, sys
 import mfavbs.features.embedding, mfavbs.features.shards
 from mfavbs.encoders.encoder import load_encoder
+from mfavbs.files import read_reasons
 from mfavbs.images import decode, open_images
 mfavbs.features.shards.SHARD = mfavbs.features.embedding.SHARD = 8
 if sys.argv[3] == "dies":

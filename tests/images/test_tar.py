@@ -37,7 +37,12 @@ def test_tar(tmp_path, suffix):
     images = open_images(path)
     assert (images.kind, images.location) == ("tar", str(path))
     assert images.keys == ["z/x.png", "a/y.jpg", "abs/x.png", "__/up.png", "e.png"]
-    assert images.ignored == {".txt": 1, ".png (not a file)": 1}
+    assert dict(images.skipped) == {
+        ".d/": "hidden: its name begins with a dot",
+        "a/._y.jpg": "hidden: its name begins with a dot",
+        "link.png": "not a regular file, but a link or another special one",
+        "notes.txt": "not an image by its name",
+    }
     assert images.stat(0) == (len(members[0][1]), 1234.0)
     for row in (1, 0, 1):  # backwards too
         assert images.read(row) == members[row][1]
@@ -49,7 +54,18 @@ def test_last_of_equal_members_wins(tmp_path):
     images = open_images(tarred(tmp_path / "i.tar", members))
     assert images.keys == ["y.png", "x.png"]
     assert images.read(1) == b"new"
-    assert images.ignored == {"(duplicate)": 1}
+    assert images.skipped == [("x.png", "again further on in the tar, where it is read")]
+
+
+def test_what_is_nobodys_picture_is_one_row_for_each_folder(tmp_path):
+    members = [("b/Previews/1.png", b"x"), ("b/Previews/2.png", b"x")]
+    members += [(f"a/@eaDir/{n}.jpg", b"x") for n in range(5)] + [("a/x.png", b"x")]
+    images = open_images(tarred(tmp_path / "i.tar", members), exclude=["Previews"])
+    assert images.keys == ["a/x.png"]
+    assert dict(images.skipped) == {
+        "a/@eaDir/": "thumbnails and indexes of a Synology NAS",
+        "b/Previews/": "left out by the pattern Previews",
+    }
 
 
 def test_damaged_tar(tmp_path):

@@ -16,6 +16,7 @@ from mfavbs.images.opening import open_images
 from mfavbs.report import write_report
 from mfavbs.report.data import collect
 from mfavbs.report.page import render
+from mfavbs.runs import read_run
 
 
 @pytest.fixture
@@ -252,6 +253,20 @@ def test_failures_stop_at_a_hundred(tmp_path):
     assert "The first 100 are listed" in page.text
     assert "broken-099.png" in page.text
     assert "broken-100.png" not in page.text
+
+
+def test_what_is_left_out_is_named_and_stops_at_a_hundred(tmp_path):
+    skipped = [(f"{row:03d}.txt", "not an image by its name") for row in range(150)]
+    skipped += [("=<b>/@eaDir/", "thumbnails")]
+    run = make_run(tmp_path / "run", ["a"], [0], skipped=skipped)
+    page = Page(render(collect(run)))
+    assert "151 were left out" in page.text
+    assert "099.txt" in page.text
+    assert "100.txt" not in page.text
+    assert "The first 100 of 151 are listed" in page.text
+    assert read_run(run).skipped == skipped
+    (run / "skipped.csv").unlink()  # as runs of earlier versions are
+    assert "left out" not in Page(render(collect(run))).text
 
 
 @pytest.mark.parametrize("name", ["labels.parquet", "failures.csv", "metrics.json", "run.json"])

@@ -7,7 +7,6 @@ lie; nothing is downloaded.
 import os
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,8 +84,8 @@ class _Joined(Images):
             for row, (key, label) in enumerate(zip(part.images.keys, part.labels, strict=True))
             if label is not None
         }
-        ignored = sum((Counter(part.images.ignored) for part in parts), Counter[str]())
-        super().__init__(location, rows, ignored)
+        skipped = [(part.prefix + p, why) for part in parts for p, why in part.images.skipped]
+        super().__init__(location, rows, skipped)
         self._rows = list(rows.values())
         # A folder would tell the splits apart as well.
         self.labels = [label for part in parts for label in part.labels if label is not None]

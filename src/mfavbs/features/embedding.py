@@ -2,7 +2,8 @@
 
 In: n images and an encoder.
 Out: a feature store: a folder with ``features.npy`` (n, v, t, d) float16, ``manifest.parquet`` with
-one row per readable image, ``failures.csv`` with the others and, written last, ``store.json``.
+one row per readable image, ``failures.csv`` with the others, ``skipped.csv`` with what was never
+read and, written last, ``store.json``.
 
 While it is being made, each finished shard of images is one file under ``shards/``, renamed into
 place when whole. Interrupted at any moment, the same call goes on from there, to the same bytes.

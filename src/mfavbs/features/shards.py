@@ -146,6 +146,7 @@ def join_shards(images: Images, out: Path, parameters: dict[str, Any]) -> None:
     manifest = _manifest(images, rows, hashes)
     write_whole(out / "manifest.parquet", lambda file: pq.write_table(manifest, file))
     write_reasons(out / "failures.csv", [(images.keys[r], failures[r]) for r in sorted(failures)])
+    write_reasons(out / "skipped.csv", images.skipped)
     write_json(out / "store.json", parameters)
 
 

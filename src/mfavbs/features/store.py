@@ -4,7 +4,8 @@ In: a folder. Out: features (n, v, t, d) float16, memory-mapped, and the manifes
 """
 
 import csv
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class FeatureStore:
         (path, reason) of every image that could not be read.
     parameters
         What made it: encoder, weights, views, seed, source, schema.
+    skipped
+        (path, reason) of what was left out of the source, and so was never read.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class FeatureStore:
     manifest: pa.Table
     failures: list[tuple[str, str]]
     parameters: dict[str, Any]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def keys(self) -> list[str]:
@@ -82,6 +86,8 @@ class FeatureStore:
             with pq.ParquetFile(path / "manifest.parquet") as file:
                 manifest = file.read()
             failures = read_reasons(path / "failures.csv")
+            table = path / "skipped.csv"  # stores made before it was written have none
+            skipped = read_reasons(table) if table.exists() else []
         # EOFError: an empty .npy; ValueError: one cut short, and text that is not UTF-8
         except (OSError, ValueError, KeyError, EOFError, csv.Error, pa.ArrowException) as error:
             raise StoreError(f"{path} is damaged ({error}); {ADVICE}") from error
@@ -97,12 +103,26 @@ class FeatureStore:
                 f"{path} is damaged: {len(features)} features, {len(manifest)} manifest rows; "
                 f"{ADVICE}"
             )
-        return cls(path, features, manifest, failures, parameters)
+        return cls(path, features, manifest, failures, parameters, skipped)
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether ``path`` is a feature store, finished or not."""
-    return any((Path(path) / name).is_file() for name in ("store.json", "progress.json"))
+    """Whether ``path`` is a feature store, finished or not.
+
+    Files of the same names that another program wrote, in a folder of images say, make no store.
+    """
+    path = Path(path)
+    return any(map(_is_ours, (path / "store.json", path / "progress.json")))
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError:
+        return False
+    except ValueError:  # damaged: what lies beside it tells
+        return (file.parent / "features.npy").exists() or (file.parent / "shards").is_dir()
+    return isinstance(content, dict) and {"schema", "encoder", "weights_hash"} <= content.keys()
 
 
 def check_schema(path: Path, parameters: dict[str, Any]) -> None:

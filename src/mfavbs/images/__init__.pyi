@@ -1,6 +1,6 @@
 from .candidates import Images, folder_labels
 from .decoding import content_hash, decode
-from .finding import SUFFIXES
+from .finding import HEIF_SUFFIXES, RAW_SUFFIXES, SUFFIXES
 from .framing import FITS, Framing
 from .grey_levels import Range, checked_range
 from .memory import IMAGE_MEMORY
@@ -11,7 +11,9 @@ from .views import VIEWS_VERSION, Views
 
 __all__ = [
     "FITS",
+    "HEIF_SUFFIXES",
     "IMAGE_MEMORY",
+    "RAW_SUFFIXES",
     "SUFFIXES",
     "TAR_SUFFIXES",
     "VIEWS_VERSION",

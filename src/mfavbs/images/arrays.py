@@ -1,5 +1,7 @@
 """In: an array (n, h, w[, 1|3|4]). Out: n candidate images of uint8 (h, w[, c])."""
 
+import os
+
 import numpy as np
 
 from mfavbs.errors import SourceError
@@ -32,7 +34,7 @@ class Array(Images):
                     "possible value"
                 )
         width = len(str(len(pixels) - 1))
-        super().__init__("", (f"{row:0{width}d}" for row in range(len(pixels))), {})
+        super().__init__("", (f"{row:0{width}d}" for row in range(len(pixels))))
         self._pixels = pixels
 
     def stat(self, row: int) -> tuple[int, float]:
@@ -43,3 +45,10 @@ class Array(Images):
         if pixels.dtype != np.uint8:
             pixels = np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
         return np.array(pixels)  # a copy: never a view of a memory map
+
+
+def is_of_paths(array: np.ndarray) -> bool:
+    """Whether an array holds text or paths, and so is a list of paths."""
+    return array.dtype.kind in "UT" or (
+        array.dtype == object and all(isinstance(item, str | os.PathLike) for item in array.flat)
+    )

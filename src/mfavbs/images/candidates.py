@@ -19,12 +19,14 @@ class Images:
     kind
         ``"folder"``, ``"tar"``, ``"list"`` or ``"array"``.
     location
-        Absolute path of the folder, tar or text file; empty for an array or a list of paths.
+        Absolute path of the folder, tar or text file; empty for an array, a list of paths and
+        standard input.
     keys
-        Unique names, valid UTF-8: relative POSIX paths, sorted for a folder, else in file order.
-    ignored
-        How many files were passed over, by lower-case suffix. ``"(duplicate)"`` counts repeated
-        lines and members, ``".jpg (not a file)"`` the links, pipes and such with that suffix.
+        Unique names, valid UTF-8: relative POSIX paths, sorted, for a folder; as in the tar; as
+        given in a list.
+    skipped
+        (path, reason) of what is left out, sorted; a folder's path ends in a slash. Where a folder
+        has more than 100 of a kind, a row ``folder/*.txt`` says how many more.
     labels
         Known label of every key where it is not its folder, as in a public set; else None.
     """
@@ -32,10 +34,12 @@ class Images:
     kind: str
     labels: Sequence[str] | None = None
 
-    def __init__(self, location: str, keys: Iterable[str], ignored: dict[str, int]) -> None:
+    def __init__(
+        self, location: str, keys: Iterable[str], skipped: Iterable[tuple[str, str]] = ()
+    ) -> None:
         self.location = location
         self.keys = list(keys)
-        self.ignored = dict(ignored)
+        self.skipped = list(skipped)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -5,15 +5,14 @@ import stat
 
 from mfavbs.errors import ImageError
 from mfavbs.images.candidates import Images, not_empty
+from mfavbs.images.skipping import Skipped
 
 
 class Files(Images):
     """Images that are files of their own, found in a folder or listed."""
 
-    def __init__(
-        self, kind: str, location: str, paths: dict[str, str], ignored: dict[str, int]
-    ) -> None:
-        super().__init__(location, paths, ignored)
+    def __init__(self, kind: str, location: str, paths: dict[str, str], skipped: Skipped) -> None:
+        super().__init__(location, paths, skipped.rows())
         self.kind = kind
         self._paths = list(paths.values())
 

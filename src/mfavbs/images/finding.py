@@ -1,18 +1,25 @@
-"""In: a folder, the lines of a text file or a list of paths. Out: {key: path}, and what is ignored.
+"""In: a folder. Out: {key: path} of its candidate images, and what was left out, with the reasons.
 
 A key is the image's name for the user: a relative POSIX path, valid UTF-8 and unique. The path is
-what the system calls the file. `ignored` counts the files passed over, by lower-case suffix.
+what the system calls the file.
 """
 
-import codecs
 import os
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Sequence
 
 from mfavbs.errors import SourceError
+from mfavbs.images.skipping import NO_IMAGE, Skipped, excluded_by, why_left_out
 
 # fmt: off
-SUFFIXES = frozenset((
+# Read with the extra mfavbs[heif], and mfavbs[raw]; candidates without them too, so that each such
+# file stands among the failures with the extra that it wants.
+HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+RAW_SUFFIXES = frozenset((
+    ".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".k25", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf",
+    ".srw", ".x3f",
+))
+SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES | frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif",
     ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
 ))
@@ -24,23 +31,18 @@ def suffix_of(name: str) -> str:
     return utf8(os.path.splitext(name)[1].lower())
 
 
-def hidden(name: str) -> bool:
-    """Whether a file or folder is the system's own: a dot file, or what macOS adds to archives."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def utf8(name: str) -> str:
     """Name with the bytes that are not UTF-8 written out, as in ``caf\\udce9.jpg``."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def walk(root: str) -> tuple[dict[str, str], Counter[str]]:
-    """Image files below a folder, sorted by key; each real folder is entered once.
+def walk(root: str, exclude: Sequence[str] = ()) -> tuple[dict[str, str], Skipped]:
+    """Candidate images below a folder, sorted by key; each real folder is entered once.
 
     A folder that cannot be listed is a row of its own, so that reading it gives the reason.
     """
     found: dict[str, str] = {}
-    ignored: Counter[str] = Counter()
+    skipped = Skipped()
     seen: set[tuple[int, int]] = set()
     real, links = [root], list[str]()
     while real or links:
@@ -57,24 +59,25 @@ def walk(root: str) -> tuple[dict[str, str], Counter[str]]:
             if folder == root:
                 reason = f"expected a readable folder; {root}: {error.strerror}"
                 raise SourceError(reason) from error
-            found[_free_key(root, folder, found)] = folder
+            found[free_key(_key(folder, root), found)] = folder
             continue
         for entry in entries:
-            if hidden(entry.name):
-                continue
-            # os.path for links: a link to itself makes DirEntry raise.
             link = entry.is_symlink()
-            if os.path.isdir(entry.path) if link else entry.is_dir():
+            # os.path for links: a link to itself makes DirEntry raise.
+            is_folder = os.path.isdir(entry.path) if link else entry.is_dir()
+            key = _key(entry.path, root)
+            why = why_left_out(entry.name) or excluded_by(key, exclude)
+            if why:
+                skipped.add(key + "/" * is_folder, why)
+            elif is_folder:
                 (links if link else real).append(entry.path)
-                continue
-            suffix = suffix_of(entry.name)
-            if suffix not in SUFFIXES:
-                ignored[suffix] += 1
+            elif suffix_of(entry.name) not in SUFFIXES:
+                skipped.add(key, NO_IMAGE)
             elif entry.is_file(follow_symlinks=False) or (link and not _special(entry.path)):
-                found[_free_key(root, entry.path, found)] = entry.path
+                found[free_key(key, found)] = entry.path
             else:
-                ignored[f"{suffix} (not a file)"] += 1
-    return dict(sorted(found.items())), ignored
+                skipped.add(key, "not a regular file, but a pipe, a socket or a device")
+    return dict(sorted(found.items())), skipped
 
 
 def _special(path: str) -> bool:
@@ -86,43 +89,8 @@ def _key(path: str, folder: str) -> str:
     return utf8(path.removeprefix(folder.rstrip(os.sep) + os.sep).replace(os.sep, "/"))
 
 
-def _free_key(root: str, path: str, taken: dict[str, str]) -> str:
-    key = _key(path, root)
-    while key in taken:  # two names that differ in bytes which are written out alike
+def free_key(key: str, taken: Container[str]) -> str:
+    """The key, changed where it is taken: by a name that differs in bytes written out alike."""
+    while key in taken:
         key += "~"
     return key
-
-
-def lines(path: str) -> list[str]:
-    """Paths in a text file, one per line, blank lines left out."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise SourceError(f"expected a readable text file; {path}: {error.strerror}") from error
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's `>`
-        text = content.decode("utf-16", "replace")
-    else:
-        # Other encodings keep their bytes, which is how Linux names such a file too.
-        text = content.decode("utf-8-sig", "surrogateescape")
-    if "\0" in text:
-        raise SourceError(f"expected a text file of paths, one per line; {path} is binary")
-    return [line.strip() for line in text.split("\n") if line.strip()]
-
-
-def listed(paths: Iterable[str], folder: str) -> tuple[dict[str, str], Counter[str]]:
-    """Paths relative to a folder or absolute, in the order given; the first of equals is kept.
-
-    The key is relative for a file below the folder, else the absolute POSIX path. Whether the
-    file exists, and whatever its suffix, is not asked here: the user named it, so it is a row.
-    """
-    found: dict[str, str] = {}
-    ignored: Counter[str] = Counter()
-    for given in paths:
-        path = os.path.join(folder, given)
-        key = _key(os.path.normpath(path), folder)  # not the path: with links a/../b is not b
-        if key in found:
-            ignored["(duplicate)"] += 1
-        else:
-            found[key] = path
-    return found, ignored

@@ -1,20 +1,13 @@
 """In: a camera's RAW file. Out: an upright RGB image, as the camera's own settings have it."""
 
 import io
-import os
 
 from PIL import Image
 
 from mfavbs.errors import ImageError
+from mfavbs.images.finding import RAW_SUFFIXES, suffix_of
 from mfavbs.images.memory import MB
 
-# fmt: off
-RAW_SUFFIXES = frozenset((
-    ".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".iiq", ".k25", ".kdc", ".mef", ".mos",
-    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
-    ".x3f",
-))
-# fmt: on
 _BYTES = (
     10  # of a pixel of the sensor: as filed, unpacked, and a half-size picture in 16 and 8 bits
 )
@@ -22,7 +15,7 @@ _BYTES = (
 
 def is_raw(name: str) -> bool:
     """Whether a file is a camera's RAW file by its name: by content most of them are TIFFs."""
-    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES
+    return suffix_of(name) in RAW_SUFFIXES
 
 
 def decode_raw(content: bytes, image_memory: int) -> Image.Image:

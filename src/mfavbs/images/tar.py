@@ -4,12 +4,13 @@ import gzip
 import os
 import tarfile
 import zlib
-from collections import Counter
+from collections.abc import Sequence
 from typing import IO, Any, cast
 
 from mfavbs.errors import ImageError, SourceError
 from mfavbs.images.candidates import Images, not_empty
-from mfavbs.images.finding import SUFFIXES, hidden, suffix_of, utf8
+from mfavbs.images.finding import SUFFIXES, suffix_of, utf8
+from mfavbs.images.skipping import NO_IMAGE, Skipped, excluded_by, why_left_out
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -19,17 +20,18 @@ class Tar(Images):
 
     kind = "tar"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, exclude: Sequence[str] = ()) -> None:
         self._path = path
         self._handle: IO[bytes] | None = None
         self._pid = -1
-        members, ignored = self._index()
-        super().__init__(path, members, ignored)
+        members, skipped = self._index(exclude)
+        super().__init__(path, members, skipped.rows())
         self._members = list(members.values())
 
-    def _index(self) -> tuple[dict[str, tuple[int, int, float]], Counter[str]]:
+    def _index(self, exclude: Sequence[str]) -> tuple[dict[str, tuple[int, int, float]], Skipped]:
         members: dict[str, tuple[int, int, float]] = {}
-        ignored: Counter[str] = Counter()
+        skipped = Skipped()
+        folders: set[str] = set()  # those left out, each noted once
         count = 0
         try:
             with tarfile.open(fileobj=self._file(), mode="r:") as tar:
@@ -37,26 +39,32 @@ class Tar(Images):
                     count += 1
                     # Nothing is extracted, so a name leading outside only needs a safe key.
                     parts = [part for part in member.name.split("/") if part not in ("", ".")]
-                    parts = ["__" if part == ".." else part for part in parts]
-                    if member.isdir() or not parts or any(map(hidden, parts)):
+                    parts = [utf8("__" if part == ".." else part) for part in parts]
+                    key = "/".join(parts)
+                    left_out, reason = _left_out(parts, exclude)
+                    if left_out:
+                        is_folder = left_out != key or member.isdir()
+                        if not is_folder or left_out not in folders:
+                            skipped.add(left_out + "/" * is_folder, reason)
+                        folders |= {left_out} if is_folder else set()
+                    elif member.isdir() or not parts:
                         continue
-                    suffix = suffix_of(parts[-1])
-                    if not member.isreg() or member.issparse():
-                        ignored[f"{suffix} (not a file)"] += 1
-                    elif suffix not in SUFFIXES:
-                        ignored[suffix] += 1
+                    elif suffix_of(parts[-1]) not in SUFFIXES:
+                        skipped.add(key, NO_IMAGE)
+                    elif not member.isreg() or member.issparse():
+                        skipped.add(key, "not a regular file, but a link or another special one")
                     else:
-                        key = utf8("/".join(parts))
                         # The last of equal names wins, as it does when a tar is unpacked; taken
                         # out first, so that rows stay in the order of their offsets.
-                        ignored["(duplicate)"] += members.pop(key, None) is not None
+                        if members.pop(key, None):
+                            skipped.add(key, "again further on in the tar, where it is read")
                         members[key] = (member.offset_data, member.size, float(member.mtime))
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise SourceError(
                 f"expected a whole tar, but {self._path} cannot be read after {count} members: "
                 f"{error}; copy or download it again"
             ) from error
-        return members, +ignored
+        return members, skipped
 
     def _file(self) -> IO[bytes]:
         # One handle per process: after a fork, parent and child would move one shared position.
@@ -90,3 +98,12 @@ class Tar(Images):
         if len(content) < size:
             raise ImageError(f"truncated: {len(content)} of {size} bytes are in the tar")
         return not_empty(content)
+
+
+def _left_out(parts: list[str], exclude: Sequence[str]) -> tuple[str, str]:
+    """The outermost part of a path that is left out, as a path, and why; or nothing."""
+    for depth, part in enumerate(parts, start=1):
+        path = "/".join(parts[:depth])
+        if reason := why_left_out(part) or excluded_by(path, exclude):
+            return path, reason
+    return "", ""

@@ -77,6 +77,7 @@ class ReportData:
     created: str | None
     n_images: int
     n_failures: int
+    n_skipped: int
     n_clusters: int
     n_clusters_found: int
     confidence: float | None
@@ -90,6 +91,7 @@ class ReportData:
     peak_memory_mib: float | None
     settings: dict[str, dict[str, Any]]
     failures: list[tuple[str, str]]
+    skipped: list[tuple[str, str]]
     notes: list[str]
 
     def thumbnails(self) -> dict[str, Thumbnail]:
@@ -226,6 +228,7 @@ def _assemble(
         created=record.get("created"),
         n_images=len(run.cluster),
         n_failures=len(run.failures),
+        n_skipped=len(run.skipped),
         n_clusters=metrics["n_clusters"],
         n_clusters_found=sum(cluster.size > 0 for cluster in clusters),
         confidence=_mean(run.confidence),
@@ -239,6 +242,7 @@ def _assemble(
         peak_memory_mib=_number(metrics.get("peak_memory_mib")),
         settings=_settings(record),
         failures=run.failures[:FAILURES],
+        skipped=run.skipped[:FAILURES],
         notes=notes,
     )
 

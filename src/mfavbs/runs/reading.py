@@ -67,6 +67,7 @@ class Run:
     metrics: dict[str, Any]
     record: dict[str, Any]
     failures: list[tuple[str, str]]
+    skipped: list[tuple[str, str]]
 
     @property
     def paths(self) -> list[str]:
@@ -140,7 +141,9 @@ def read_run(folder: Path) -> Run:
             f"{len(cluster)} rows; the files in {folder} are not of one run, cluster again"
         )
     failures = _reasons(_file(folder, "failures.csv"))
-    return Run(folder, path, cluster, confidence, label, names, metrics, record, failures)
+    table = folder / "skipped.csv"  # runs made before it was written have none
+    skipped = _reasons(table) if table.exists() else []
+    return Run(folder, path, cluster, confidence, label, names, metrics, record, failures, skipped)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -29,8 +29,8 @@ from mfavbs.runs.reading import read_record
 
 # All that a run writes, and so all that overwriting one may remove; run.json is written last.
 FILES = (
-    *("run.json", "labels.csv", "labels.parquet", "failures.csv", "metrics.json"),
-    *("thumbnails.parquet", "report.html"),
+    *("run.json", "labels.csv", "labels.parquet", "failures.csv", "skipped.csv"),
+    *("metrics.json", "thumbnails.parquet", "report.html"),
 )
 UNFINISHED = "unfinished.json"  # the parameters of a run under way
 CHECKPOINT = "checkpoint.pt"
@@ -175,8 +175,9 @@ def write_labels(
     probabilities: np.ndarray,
     labels: Sequence[str | None] | None = None,
     failures: Sequence[tuple[str, str]] = (),
+    skipped: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Write labels.csv, labels.parquet and failures.csv, each under a temporary name first.
+    """Write labels.csv, labels.parquet, failures.csv, skipped.csv; each is whole or not there.
 
     Parameters
     ----------
@@ -188,6 +189,8 @@ def write_labels(
         (n,) known labels, or None.
     failures
         (path, reason) of every image that could not be read.
+    skipped
+        (path, reason) of what was left out of the source.
     """
     columns: dict[str, Any] = {
         "path": pa.array(paths, pa.string()),
@@ -206,6 +209,7 @@ def write_labels(
     try:
         write_csv(folder / "labels.csv", list(columns)[:-1], zip(*rows, strict=True))
         write_reasons(folder / "failures.csv", failures)
+        write_reasons(folder / "skipped.csv", skipped)
         table = pa.table(columns)
         write_whole(folder / "labels.parquet", lambda file: pq.write_table(table, file))
     except OSError as error:
