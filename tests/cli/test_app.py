@@ -43,7 +43,7 @@ def run(photos: Path) -> Path:
         folder=photos.parent,
     )  # fmt: skip
     assert result.code == 0, result.err
-    assert "1 .md" in result.err
+    assert f"1 left out: {out / 'skipped.csv'}" in result.err
     assert json.loads(result.out)["n_images"] == 25
     return out
 
@@ -62,6 +62,7 @@ def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     assert table.column_names == ["path", "cluster", "confidence", "label", "probabilities"]
     assert np.allclose([sum(p) for p in table["probabilities"].to_pylist()], 1, atol=1e-5)
     assert [row["path"] for row in rows(run / "failures.csv")] == ["red/broken.jpg"]
+    assert rows(run / "skipped.csv") == [{"path": "notes.md", "reason": "not an image by its name"}]
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["scores"]["acc"] == 1.0
     assert metrics["baselines"]["k-means"]["acc"] > 0.9
@@ -71,8 +72,8 @@ def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     assert record["encoder"]["name"] == "pixels"
     assert {p.name for p in (run / "model").iterdir()} == {"config.json", "model.safetensors"}
     left_over = {p.name for p in run.iterdir()} - {
-        "labels.csv", "labels.parquet", "failures.csv", "metrics.json", "run.json", "model",
-        "report.html", "thumbnails.parquet", "features",
+        "labels.csv", "labels.parquet", "failures.csv", "skipped.csv", "metrics.json", "run.json",
+        "model", "report.html", "thumbnails.parquet", "features",
     }  # fmt: skip
     assert not left_over
 
@@ -107,6 +108,25 @@ def test_predict_on_new_images(photos: Path, run: Path, tmp_path: Path) -> None:
     known = {row["label"]: row["cluster"] for row in rows(run / "labels.csv")}
     for row in rows(out / "labels.csv"):
         assert row["cluster"] == known[Path(row["path"]).stem]
+
+
+def test_exclude_in_every_command_that_searches(photos: Path, run: Path, tmp_path: Path) -> None:
+    options = ("--exclude", "blue", "--exclude", "green/[0-3].png", "--workers", 0)
+    encoder = ("--encoder", "pixels", "--image-size", 8, "--views", 2)
+    for command in (
+        ("embed", photos, "--out", "store", *encoder),
+        ("predict", run, photos, "--out", "predicted"),
+        ("cluster", photos, "-k", 2, "--out", "run", "--epochs", 2, *encoder),
+    ):
+        result = mfavbs(*command, *options, folder=tmp_path)
+        assert result.code == 0, result.err
+        left_out = rows(tmp_path / command[command.index("--out") + 1] / "skipped.csv")
+        assert [row["path"] for row in left_out] == [
+            "blue/", *(f"green/{i}.png" for i in range(4)), "notes.md",
+        ]  # fmt: skip
+    result = mfavbs("cluster", "store", "-k", 2, *options, folder=tmp_path)
+    assert result.code == 1
+    assert "encoded already" in result.err
 
 
 def test_evaluate_against_a_csv(run: Path, tmp_path: Path) -> None:

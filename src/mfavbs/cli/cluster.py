@@ -9,6 +9,7 @@ from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     DeviceOption,
     EncoderOption,
+    ExcludeOption,
     FitOption,
     GridOption,
     ImageSizeOption,
@@ -64,6 +65,7 @@ def cluster(
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
     grid: GridOption = 0,
+    exclude: ExcludeOption = None,
     fit: FitOption = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Default: by the number of images.")
@@ -105,6 +107,7 @@ def cluster(
         grid=grid,
         fit=fit,
         n_views=n_views,
+        exclude=exclude or (),
         seed=seed,
         labels_from_folders=labels_from_folders,
         overwrite=overwrite,

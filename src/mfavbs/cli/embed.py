@@ -9,6 +9,7 @@ from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     DeviceOption,
     EncoderOption,
+    ExcludeOption,
     FitOption,
     GridOption,
     ImageSizeOption,
@@ -20,7 +21,7 @@ from mfavbs.cli.options import (
     WeightsOption,
     WorkersOption,
 )
-from mfavbs.cli.output import print_json, say_failures, unless
+from mfavbs.cli.output import print_json, say_failures, say_skipped, unless
 
 
 def embed(
@@ -31,6 +32,7 @@ def embed(
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
     grid: GridOption = 0,
+    exclude: ExcludeOption = None,
     fit: FitOption = None,
     seed: SeedOption = 0,
     n_workers: WorkersOption = None,
@@ -47,7 +49,7 @@ def embed(
 
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
-    images = open_images(source)
+    images = open_images(source, exclude=exclude or ())
     from mfavbs.encoders import load_encoder
     from mfavbs.features import embed as embed_images
 
@@ -64,4 +66,5 @@ def embed(
     n, v, t, d = store.features.shape
     say(f"{n:,} images, {v} views of {t} tokens of width {d}: {store.path}")
     say_failures(say, len(store.failures), store.path / "failures.csv")
+    say_skipped(say, len(store.skipped), store.path / "skipped.csv")
     print_json({"store": str(out), "shape": [n, v, t, d]}, as_json)

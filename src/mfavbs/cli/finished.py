@@ -7,6 +7,7 @@ import typer
 
 from mfavbs.cli.options import (
     DeviceOption,
+    ExcludeOption,
     JsonOption,
     QuietOption,
     RunArgument,
@@ -23,6 +24,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Default: predictions/NAME in the run folder.")
     ] = None,
+    exclude: ExcludeOption = None,
     weights: WeightsOption = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
@@ -38,6 +40,7 @@ def predict(
         run,
         source,
         out=out,
+        exclude=exclude or (),
         weights=weights,
         n_workers=n_workers,
         device=device,

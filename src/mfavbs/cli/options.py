@@ -26,8 +26,8 @@ SourceArgument = Annotated[
     Path,
     typer.Argument(
         metavar="SOURCE",
-        help="A folder of images (searched to any depth), a .tar, a .txt of paths, a feature "
-        "store, or a .npy of features.",
+        help="A folder of images (searched to any depth), a .tar, a .txt or .csv of paths, - for "
+        "paths on standard input, a feature store, or a .npy of features.",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
@@ -59,6 +59,14 @@ FitOption = Annotated[
 ]
 ViewsOption = Annotated[
     int, typer.Option("--views", min=1, help="Views of every image, the clean one included.")
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave out files and folders of that name, as '*_small.jpg', or path, as 'raw/2019*'; "
+        "may be given several times.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of views and training.")]
 DeviceOption = Annotated[
