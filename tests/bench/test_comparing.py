@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command_line import mfavbs
+from command_line import ended, mfavbs, start
 from feature_blobs import blobs
 from image_files import COLOURS, paint
+from killing import members, wait_until
 
 from mfavbs.bench import comparing, methods
 from mfavbs.bench.comparing import bench
@@ -203,9 +202,10 @@ def test_what_cannot_be_compared_is_said_before_any_work(store: Path, tmp_path: 
 @pytest.mark.slow
 def test_a_trial_has_a_process_of_its_own(store: Path, tmp_path: Path) -> None:
     held = np.ones(2**28)  # 2 GiB in this process, of which the trial's peak knows nothing
+    began = time.perf_counter()
     answer = run_trial(store, "kmeans", 3, 0, "cpu", tmp_path / "log")
+    assert 0 < answer["seconds"] < time.perf_counter() - began
     assert len(held) / 2**17 > answer["peak_memory_mib"] > 50
-    assert 0 < answer["seconds"] < 60
     assert len(set(answer["labels"])) == 3
     assert not (tmp_path / "log").exists()
     with pytest.raises(TrialError, match=r"^The features have 1 tokens"):
@@ -245,35 +245,26 @@ def test_bad_usage(store: Path, tmp_path: Path, arguments: tuple, code: int, mes
     assert "Traceback" not in result.err
 
 
-def begin(store: Path, folder: Path) -> subprocess.Popen:
-    """A bench of three trials, of which the first is done."""
-    command = [sys.executable, "-m", "mfavbs", "bench", str(store), "--methods", "kmeans"]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
-        if (folder / "bench-blobs" / "results" / "kmeans-0.json").exists():
-            return process
-        time.sleep(0.1)
-    raise AssertionError("no trial is done after a minute")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_ended_in_the_middle_it_goes_on(how: int, store: Path, tmp_path: Path) -> None:
-    process = begin(store, tmp_path)
-    time.sleep(1)  # well into the second
-    os.kill(process.pid, how)
-    err = process.communicate(timeout=60)[1]  # at once; and the trial holds no end of the pipe
+    command = ("bench", store, "--methods", "kmeans", "--seeds", 2, "--json")
     results = tmp_path / "bench-blobs" / "results"
+    process = start(*command, folder=tmp_path)
+    assert process.pid is not None
+    wait_until((results / "kmeans-0.json").exists)
+    wait_until((results / "kmeans-1.log").exists)  # the second has begun
+    os.kill(process.pid, how)
+    code, _, err = ended(process, tmp_path)
+    wait_until(lambda: not members(process.pid))  # the trial does not live on
     assert [path.name for path in results.glob("*.json")] == ["kmeans-0.json"]
     if how == signal.SIGINT:
-        assert process.returncode == 130
+        assert code == 130
         assert "goes on from there" in err
-    time.sleep(8)
-    assert len(list(results.glob("*.json"))) == 1  # nothing lives on
     before = (results / "kmeans-0.json").stat().st_mtime_ns
-    result = mfavbs("bench", store, "--methods", "kmeans", "--json", folder=tmp_path)
+    result = mfavbs(*command, folder=tmp_path)
     assert result.code == 0, result.err
-    assert json.loads(result.out)["rows"][0]["n_seeds"] == 3
+    assert json.loads(result.out)["rows"][0]["n_seeds"] == 2
     assert (results / "kmeans-0.json").stat().st_mtime_ns == before
     assert not list(results.glob("*.log"))
 

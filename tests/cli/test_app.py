@@ -4,17 +4,18 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from command_line import mfavbs
 from image_files import COLOURS, paint
+from killing import count_touches, run_until
 
 from mfavbs import __version__
 
@@ -334,30 +335,18 @@ def test_help_and_version_as_installed(tmp_path: Path) -> None:
     assert version.stdout.strip() == __version__
 
 
-@pytest.mark.slow
-def test_killed_at_any_moment_a_run_goes_on_to_the_same_labels(tmp_path: Path) -> None:
-    digits = tmp_path / "digits"
-    from sklearn.datasets import load_digits
-
-    digits.mkdir()
-    for i, image in enumerate(load_digits().images[:1200]):
-        PIL.Image.fromarray((image * 15.9).astype(np.uint8)).save(digits / f"{i:04d}.png")
-    script = [sys.executable, "-m", "mfavbs", "cluster", "digits", "-k", "10"]
-    script += ["--encoder", "pixels", "--image-size", "8", "--epochs", "8", "--out"]
-    whole = subprocess.run([*script, "whole"], cwd=tmp_path, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
-    waits = iter([9.0, 11.0, 14.0, 18.0, 60.0, 120.0, 240.0])
-    kills = 0
-    while not (tmp_path / "cut" / "run.json").exists():
-        process = subprocess.Popen([*script, "cut"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(next(waits))
-        except subprocess.TimeoutExpired:
-            kills += 1
-            process.kill()
-            process.wait()
-            time.sleep(0.2)
-    assert kills > 0
-    assert (tmp_path / "cut" / "labels.csv").read_bytes() == (
-        tmp_path / "whole" / "labels.csv"
-    ).read_bytes()
+def test_ctrl_c_at_any_moment_a_run_goes_on_to_the_same_labels(
+    photos: Path, run: Path, tmp_path: Path, kill_points: Callable[[int], list[int]]
+) -> None:
+    cluster = ("cluster", photos, "-k", 3, *QUICK, "--labels-from-folders", "--out")
+    whole = tmp_path / "whole"
+    for touch in kill_points(count_touches(*cluster, whole, folder=tmp_path, watched=whole)):
+        out = tmp_path / f"ended-{touch}"
+        ended = run_until(touch, *cluster, out, folder=tmp_path, watched=out, how=signal.SIGINT)
+        assert ended.code == 130
+        assert "goes on from there" in ended.err
+        assert "Traceback" not in ended.err
+        again = mfavbs(*cluster, out, folder=tmp_path)
+        assert again.code == 0, again.err
+        assert (out / "labels.csv").read_bytes() == (run / "labels.csv").read_bytes()
+        assert {p.name for p in out.iterdir()} == {p.name for p in whole.iterdir()}

@@ -1,15 +1,12 @@
 """The feature store: the same bytes whatever happens on the way, and a word for all that can."""
 
-import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+from command_line import ended, start
 from image_files import noise, write
+from killing import count_touches, run_until
 from safetensors.torch import save_file
 
 import mfavbs.features.embedding
@@ -464,21 +463,19 @@ def test_names_that_are_not_utf8(tmp_path):
     assert [key for key, _ in store.failures] == ["@broken.png"]
 
 
-SCRIPT = """
+EMBED = """
 import os, sys
 import mfavbs.features.embedding, mfavbs.features.shards
-from mfavbs.encoders.encoder import load_encoder
-from mfavbs.files import read_reasons
+from mfavbs.encoders import load_encoder
 from mfavbs.images import decode, open_images
 mfavbs.features.shards.SHARD = mfavbs.features.embedding.SHARD = 8
-if sys.argv[3] == "dies":
+if sys.argv[3:] == ["dies"]:
     def decode(content, at_least=None, decode=decode):
         if mfavbs.features.embedding.torch.utils.data.get_worker_info():
             os.kill(os.getpid(), 9)
         return decode(content, at_least)
     mfavbs.features.embedding.decode = decode
 encoder = load_encoder("pixels", image_size=8)
-print("go", flush=True)
 try:
     mfavbs.features.embedding.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3,
                                     n_workers=1, device="cpu", verbose=False)
@@ -487,76 +484,31 @@ except mfavbs.features.embedding.StoreError as error:
 """
 
 
-def start(source, out, how="lives"):
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, source, out, how],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(source, tmp_path, kill_points):
+    whole, options = tmp_path / "whole", {"folder": tmp_path, "script": EMBED}
+    for touch in kill_points(count_touches(source, whole, watched=whole, **options)):
+        out = tmp_path / f"killed-{touch}"
+        assert run_until(touch, source, out, watched=out, **options).code == -signal.SIGKILL
+        make(source, out)
+        assert digest(out) == digest(whole)
+        assert {p.name for p in out.iterdir()} == {*FILES, "manifest.parquet"}
 
 
-@pytest.fixture
-def many(tmp_path):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for i in range(600):
-        noise(64 + i % 7, 64).save(folder / f"{i:03d}.png")
-    return folder
+def test_ctrl_c_ends_it_and_its_workers(source, tmp_path, kill_points):
+    whole, options = tmp_path / "whole", {"folder": tmp_path, "script": EMBED}
+    for touch in kill_points(count_touches(source, whole, watched=whole, **options)):
+        out = tmp_path / f"ended-{touch}"
+        code, _, err = run_until(touch, source, out, watched=out, how=signal.SIGINT, **options)
+        assert code == 1
+        assert err.count("Traceback") == 1  # the script's own; a worker says nothing
+        assert "KeyboardInterrupt" in err
+        make(source, out)
+        assert digest(out) == digest(whole)
 
 
-def members(group):
-    """Processes of a group that are still there, zombies left out."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{pid}/stat") as file:
-                state, _, pgrp = file.read().rpartition(")")[2].split()[:3]
-            found += [pid] if int(pgrp) == group and state != "Z" else []
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_killed_at_random_moments(many, tmp_path):
-    make(many, tmp_path / "whole")
-    out, kills = tmp_path / "store", 0
-    for delay in np.random.default_rng(0).uniform(0.05, 0.6, 4):
-        process = start(many, out)
-        process.stdout.readline()
-        time.sleep(delay)
-        kills += process.poll() is None
-        process.kill()  # the worker is left to find out by itself
-        process.communicate()
-        if (out / "store.json").exists():
-            break
-    assert kills
-    make(many, out)
-    assert digest(out) == digest(tmp_path / "whole")
-    assert {p.name for p in out.iterdir()} == {*FILES, "manifest.parquet"}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_ctrl_c_ends_it_and_its_workers(many, tmp_path):
-    process = start(many, tmp_path / "store")
-    process.stdout.readline()
-    time.sleep(0.4)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    began = time.monotonic()
-    _, err = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5
-    assert process.returncode != 0
-    assert err.count("Traceback") == 1  # the script's own; a worker says nothing
-    assert "KeyboardInterrupt" in err
-    assert not members(process.pid)
-    make(many, tmp_path / "store")
-
-
-@pytest.mark.slow
 def test_a_worker_that_dies(source, tmp_path):
-    out, err = start(source, tmp_path / "store", "dies").communicate(timeout=60)
+    arguments = (source, tmp_path / "store", "dies")
+    _, out, err = ended(start(*arguments, folder=tmp_path, script=EMBED), tmp_path)
     assert "a process that reads images" in out
     assert "DataLoader worker" in out
     assert "run the same command again" in out
