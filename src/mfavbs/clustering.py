@@ -24,6 +24,7 @@ from mfavbs import __version__, runs
 from mfavbs.devices import peak_memory_mib
 from mfavbs.encoders import DEFAULT_ENCODER
 from mfavbs.errors import MfavbsError, RunError, SourceError
+from mfavbs.files import user_path
 from mfavbs.locking import alone_in
 from mfavbs.metrics import score_known
 from mfavbs.model import MFAVBsClustering
@@ -107,7 +108,7 @@ def cluster_images(
     MfavbsError
         Whatever was wrong with the source, the encoder, the store or the folder.
     """
-    out = Path(out)
+    out = user_path(out)
     n_clusters = int(n_clusters)
     model = _checked_model(
         n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
@@ -115,7 +116,7 @@ def cluster_images(
     parameters = {
         **{k: v for k, v in model.get_params().items() if k not in ("random_state", "verbose")},
         "encoder": encoder,
-        "weights": None if weights is None else str(Path(weights).resolve()),
+        "weights": None if weights is None else str(user_path(weights).resolve()),
         "image_size": image_size,
         "grid": grid,
         "fit": fit,

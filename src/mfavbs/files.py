@@ -20,6 +20,26 @@ PARTIAL = ".partial"  # behind the name of a file that is not whole yet
 ADVICE = "choose another output folder, or remove this one"
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path as it was given, with a leading ``~`` for the home folder.
+
+    A shell does so itself, but for ``--out=~/x`` and where there is no shell.
+    """
+    return Path(os.path.expanduser(path))
+
+
+def output_name(source: str | os.PathLike[str]) -> str:
+    """What the output of a source is called: a folder's name, a file's without its suffix."""
+    path = os.path.abspath(user_path(source))
+    name = os.path.basename(path)
+    if os.fspath(source) == "-":
+        return "list"
+    if not os.path.isdir(path):
+        name = os.path.splitext(name)[0]
+        name = name[:-4] if name.lower().endswith(".tar") else name
+    return name or "root"
+
+
 def spreadsheet_path(text: str) -> str:
     """A path or other text as a table cell that no spreadsheet takes for a formula.
 

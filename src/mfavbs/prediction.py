@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mfavbs import runs
 from mfavbs.errors import RunError, SourceError
-from mfavbs.files import holds_only, write_json
+from mfavbs.files import holds_only, user_path, write_json
 from mfavbs.locking import alone_in
 from mfavbs.model import MFAVBsClustering
 from mfavbs.runs import read_run
@@ -51,14 +51,14 @@ def predict_images(
     Path
         ``out``.
     """
-    run = Path(run)
+    run = user_path(run)
     record = read_run(run).record
     model = MFAVBsClustering.load(run / runs.MODEL, device)
     opened = open_source(source, exclude)
-    out = Path(out) if out is not None else run / "predictions" / opened.name
+    out = user_path(out) if out is not None else run / "predictions" / opened.name
     parameters = dict(record["parameters"])
     if weights is not None:
-        parameters["weights"] = str(weights)
+        parameters["weights"] = str(user_path(weights))
     fitted = record["encoder"]
     if "weights_hash" in fitted:  # a run of a store has the store's views, not its own options'
         parameters["encoder"] = fitted["name"]

@@ -16,7 +16,8 @@ from mfavbs import runs
 from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.errors import EncoderError, SourceError
 from mfavbs.features import FeatureStore, embed, is_store
-from mfavbs.images import Framing, Images, folder_labels, open_images
+from mfavbs.files import output_name, user_path
+from mfavbs.images import Framing, Images, folder_labels, is_of_images, is_of_paths, open_images
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 _ONE_FOLDER = (
@@ -54,7 +55,7 @@ class ImageSource:
     @property
     def name(self) -> str:
         """A name for its output, fit for a file name."""
-        return _name(self.images.location)
+        return output_name(self.images.location) if self.images.location else self.images.kind
 
     @property
     def identity(self) -> str:
@@ -118,7 +119,7 @@ class StoreSource:
         self.store = store
         self.keys = store.keys
         self.folders = store.labels
-        self.name = _name(store.path)
+        self.name = output_name(store.path)
         self.identity = f"features {store.path.resolve()}"
 
     def features(
@@ -145,7 +146,7 @@ class ArraySource:
         self._path = path
         width = len(str(len(array) - 1))
         self.keys = [f"{row:0{width}d}" for row in range(len(array))]
-        self.name = _name(path or "")
+        self.name = output_name(path) if path else "array"
 
     @property
     def identity(self) -> str:
@@ -193,14 +194,14 @@ def _open(source: Source, exclude: Sequence[str]) -> OpenedSource:
     if isinstance(source, Images):
         return ImageSource(source)
     if isinstance(source, str | Path):
-        path = Path(source)
+        path = user_path(source)
         for store in (path, path / runs.FEATURES):
             if is_store(store):  # a store, or the one inside a run folder
                 return StoreSource(FeatureStore.open(store))
         if path.suffix == ".npy" and path.is_file():
             return _open_npy(path)
-    elif isinstance(source, np.ndarray) and source.ndim == 2:
-        return ArraySource(source)
+    elif isinstance(source, np.ndarray) and not is_of_paths(source):
+        return _of_array(source)
     return ImageSource(open_images(source, exclude=exclude))
 
 
@@ -209,23 +210,17 @@ def _open_npy(path: Path) -> ImageSource | ArraySource:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise SourceError(f"{path} cannot be read as an array: {error}") from error
-    if array.dtype == np.uint8:
-        return ImageSource(open_images(np.asarray(array)))
-    if array.ndim == 4 and array.shape[-1] in (1, 3, 4):
-        raise SourceError(
-            f"{path} holds {array.dtype} of shape {array.shape}, which looks like images "
-            "(n, h, w, channels) rather than features (n, v, t, d): save images as uint8."
-        )
-    if not np.issubdtype(array.dtype, np.floating) or array.ndim not in (2, 3, 4):
-        raise SourceError(
-            f"{path} holds {array.dtype} of shape {array.shape}; expected floating-point features "
-            "(n, d), (n, v, d) or (n, v, t, d), or uint8 images (n, h, w[, 3])."
-        )
+    try:
+        return _of_array(array, path)
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from error
+
+
+def _of_array(array: np.ndarray, path: Path | None = None) -> ImageSource | ArraySource:
+    """Images or features, by :func:`mfavbs.images.is_of_images` whatever way they come in."""
+    if is_of_images(array):
+        return ImageSource(open_images(array))
     return ArraySource(array, path)
-
-
-def _name(location: str | Path) -> str:
-    return Path(location).name.split(".")[0] or "array"
 
 
 def _features_of_store(

@@ -25,7 +25,7 @@ from mfavbs.devices import pick_device
 from mfavbs.encoders import DEFAULT_ENCODER, load_encoder
 from mfavbs.errors import RunError, SourceError
 from mfavbs.features import FeatureStore, embed
-from mfavbs.files import holds_only, read_json, write_json
+from mfavbs.files import holds_only, read_json, user_path, write_json
 from mfavbs.locking import alone_in
 from mfavbs.metrics import purity, score
 from mfavbs.progress import Progress
@@ -89,7 +89,7 @@ def bench(
         A method or data set is unknown, there are no labels, or ``out`` holds results of other
         features, another k or other parameters.
     """
-    out = Path(out)
+    out = user_path(out)
     names = list(dict.fromkeys(names))
     methods.check_methods(names)
     place = pick_device(device)
@@ -122,7 +122,7 @@ def bench(
         errors = _run_missing(found, abouts, seeds, store.path, labels, out, place, verbose)
         results = [result for name in names for result in found[name].values()]
         summary = {
-            "source": Path(source).name,
+            "source": user_path(source).name,
             "shape": list(store.features.shape),
             "n_failures": len(store.failures),
             "n_labels": len(set(labels)),
@@ -142,7 +142,7 @@ def _open(
     source: str | Path, data: str | Path | None
 ) -> tuple[ImageSource | StoreSource, dict[str, str], int | None]:
     """Images or their features; the label of every key; the image size that a data set asks for."""
-    if not Path(source).exists():
+    if not user_path(source).exists():
         if str(source) not in DATASETS:
             raise SourceError(
                 f"{source} does not exist, and no data set has that name; expected a path or one "

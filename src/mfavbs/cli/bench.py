@@ -18,6 +18,7 @@ from mfavbs.cli.options import (
     WorkersOption,
 )
 from mfavbs.cli.output import print_json, unless
+from mfavbs.files import output_name
 
 LabelledArgument = Annotated[
     str,
@@ -83,7 +84,7 @@ def bench(
     names += [*PEERS] * peers + [*OURS] * ablations
     names = names or ["mfavbs", *PEERS]
     numbers = _seeds(seeds)
-    out = out or Path(f"bench-{Path(source).resolve().name.split('.')[0]}")
+    out = out or Path(f"bench-{output_name(source)}")
     say = unless(quiet)
     say(f"Comparing {len(names)} methods on {source}, with {len(numbers)} seeds each, in {out}")
     from mfavbs.bench import bench as run

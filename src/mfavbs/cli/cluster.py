@@ -23,6 +23,7 @@ from mfavbs.cli.options import (
     one_of,
 )
 from mfavbs.cli.output import report_run, unless
+from mfavbs.files import output_name
 
 _OBJECTIVES = ("disjoint", "paper")
 
@@ -92,7 +93,7 @@ def cluster(
         raise typer.BadParameter(
             f"{objective!r} is not disjoint or paper", param_hint="--objective"
         )
-    out = out or Path(f"mfavbs-{source.resolve().name.split('.')[0]}")
+    out = out or Path(f"mfavbs-{output_name(source)}")
     say = unless(quiet)
     say(f"Clustering {source} into {n_clusters} clusters, in {out}")
     from mfavbs.clustering import cluster_images

@@ -15,6 +15,7 @@ import numpy as np
 
 from mfavbs.datasets.protocols import SETS, Protocol
 from mfavbs.errors import SourceError
+from mfavbs.files import user_path
 from mfavbs.images import TAR_SUFFIXES, Images, open_images
 
 __all__ = ["DATASETS", "DataSet", "open_dataset"]
@@ -134,7 +135,7 @@ def open_dataset(name: str, folder: str | Path) -> DataSet:
     if name not in SETS:
         raise SourceError(f"expected the name of a set, one of {', '.join(SETS)}; got {name!r}")
     wanted = SETS[name]
-    root = os.path.abspath(folder)
+    root = os.path.abspath(user_path(folder))
     parts = [part for split in wanted.splits for part in _parts(wanted, root, split)]
     labels = [label for part in parts for label in part.labels if label is not None]
     if len(labels) != wanted.n_images:

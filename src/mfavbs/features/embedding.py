@@ -33,7 +33,7 @@ from mfavbs.features.shards import (
     write_shard,
 )
 from mfavbs.features.store import SCHEMA, FeatureStore, check_schema
-from mfavbs.files import ADVICE, holds_only, read_json, write_json
+from mfavbs.files import ADVICE, holds_only, read_json, user_path, write_json
 from mfavbs.images import Images, Views, content_hash, decode
 from mfavbs.locking import alone_in
 from mfavbs.progress import Progress
@@ -85,7 +85,7 @@ def embed(
     EncoderError
         There is no such device, or a feature is not a number that float16 holds.
     """
-    out = Path(out)
+    out = user_path(out)
     if n_views < 1:
         raise SourceError(f"n_views={n_views} should be >= 1")
     encoder.to_device(pick_device(device))

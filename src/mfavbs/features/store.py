@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import StoreError
-from mfavbs.files import ADVICE, read_json, read_reasons
+from mfavbs.files import ADVICE, read_json, read_reasons, user_path
 
 SCHEMA = 2
 _OF_THE_SOURCE = ("schema", "source", "n_candidates", "listing_hash")
@@ -72,7 +72,7 @@ class FeatureStore:
         StoreError
             There is none, it is unfinished, damaged or of a newer schema.
         """
-        path = Path(path)
+        path = user_path(path)
         parameters = read_json(path / "store.json")
         if parameters is None:
             state = "unfinished" if (path / "progress.json").exists() else "not a feature store"
@@ -111,7 +111,7 @@ def is_store(path: str | Path) -> bool:
 
     Files of the same names that another program wrote, in a folder of images say, make no store.
     """
-    path = Path(path)
+    path = user_path(path)
     return any(map(_is_ours, (path / "store.json", path / "progress.json")))
 
 

@@ -1,3 +1,4 @@
+from .arrays import is_of_images, is_of_paths
 from .candidates import Images, folder_labels
 from .decoding import content_hash, decode
 from .finding import HEIF_SUFFIXES, RAW_SUFFIXES, SUFFIXES
@@ -25,6 +26,8 @@ __all__ = [
     "content_hash",
     "decode",
     "folder_labels",
+    "is_of_images",
+    "is_of_paths",
     "measure_range",
     "open_images",
     "read_image",

@@ -1,4 +1,4 @@
-"""In: an array (n, h, w[, 1|3|4]). Out: n candidate images of uint8 (h, w[, c])."""
+"""In: an array. Out: whether it holds images, features or paths; n candidate images (h, w[, c])."""
 
 import os
 
@@ -52,3 +52,47 @@ def is_of_paths(array: np.ndarray) -> bool:
     return array.dtype.kind in "UT" or (
         array.dtype == object and all(isinstance(item, str | os.PathLike) for item in array.flat)
     )
+
+
+def is_of_images(array: np.ndarray) -> bool:
+    """Whether an array holds images rather than features, by its type and its shape alone.
+
+    - (n, d): features, of any type.
+    - (n, h, w) and more: images, if integers; features, if float16, as a feature store has them.
+    - float32 and float64 (n, h, w, 1|3|4): images.
+    - float32 and float64 (n, v, t, d) and (n, v, d) otherwise: features; but refused where the
+      edges are those of a picture.
+
+    Raises
+    ------
+    SourceError
+        It may be either, or is neither; the message has both ways to say which.
+    """
+    kind, shape = array.dtype.kind, array.shape
+    if kind not in "fiub" or array.ndim not in (2, 3, 4):
+        raise SourceError(
+            f"expected features (n, d), (n, v, d) or (n, v, t, d), or images (n, h, w[, 1|3|4]), "
+            f"got {array.dtype} of shape {shape}"
+        )
+    if array.ndim == 2 or array.dtype == np.float16:
+        return False
+    if kind != "f":
+        return True
+    channels_last = array.ndim == 4 and shape[3] in (1, 3, 4)
+    if channels_last and _like_a_picture(shape[1:3], 4):
+        return True
+    channels_first = array.ndim == 4 and shape[1] in (1, 3, 4) and _like_a_picture(shape[2:], 2)
+    if channels_last or channels_first or (array.ndim == 3 and _like_a_picture(shape[1:], 4)):
+        first = "; move the channels last: np.moveaxis(array, 1, -1)" if channels_first else ""
+        raise SourceError(
+            f"{array.dtype} of shape {shape} may be images or features. Images: give them as "
+            f"uint8, or by open_images(array){first}. Features: give them as float16, "
+            "array.astype(np.float16), as a feature store holds them"
+        )
+    return False
+
+
+def _like_a_picture(edges: tuple[int, ...], ratio: int) -> bool:
+    """Whether two axes may be the edges of a picture; a view's tokens are few, and wide."""
+    low, high = min(edges), max(edges)
+    return low >= 8 and high <= ratio * low

@@ -4,17 +4,26 @@ In: features of images, (n, d), (n, v, d) or (n, v, t, d).
 Out: the same as (n, v, t, d), all finite; or an error that names the rows or the shape.
 """
 
+import os
+from typing import Any
+
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
 from mfavbs.errors import SourceError
+from mfavbs.images import Images, is_of_images, is_of_paths
 
 _FINITE_CHUNK = 4096
+_FEATURES_ONLY = (
+    "MFAVBsClustering takes features. For images use mfavbs.cluster_images, or encode them with "
+    "mfavbs.embed and give the store's features"
+)
 
 
 def check_features(estimator: BaseEstimator, X, *, reset: bool) -> np.ndarray:
     """(n, v, t, d), finite; a memory-mapped array stays one."""
+    _check_no_names(X)
     array = check_array(
         X,
         dtype=[np.float32, np.float64, np.float16],
@@ -28,6 +37,7 @@ def check_features(estimator: BaseEstimator, X, *, reset: bool) -> np.ndarray:
         raise SourceError(f"X has shape {array.shape}; expected (n, d), (n, v, d) or (n, v, t, d).")
     if min(array.shape) == 0:
         raise SourceError(f"X has shape {array.shape}: no axis may be empty.")
+    _check_no_pixels(X if isinstance(X, np.ndarray) and X.dtype != object else array)
     if array.ndim == 2:
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         array = array[:, None, None]
@@ -36,6 +46,22 @@ def check_features(estimator: BaseEstimator, X, *, reset: bool) -> np.ndarray:
         validate_data(estimator, array[:, 0, 0], reset=reset, skip_check_array=True)
     _check_finite(array)
     return array
+
+
+def _check_no_names(X: Any) -> None:
+    first = X[0] if isinstance(X, list | tuple) and X else X
+    paths = isinstance(X, np.ndarray) and is_of_paths(X)
+    if paths or isinstance(first, str | os.PathLike | Images):
+        raise SourceError(f"X names images; {_FEATURES_ONLY}")
+
+
+def _check_no_pixels(array: np.ndarray) -> None:
+    try:
+        images = is_of_images(array)
+    except SourceError as error:
+        raise SourceError(f"X: {error}; {_FEATURES_ONLY}") from error
+    if images:
+        raise SourceError(f"X is {array.dtype} of shape {array.shape}, images; {_FEATURES_ONLY}")
 
 
 def _check_finite(features: np.ndarray) -> None:

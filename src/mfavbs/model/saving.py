@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mfavbs.devices import pick_device
 from mfavbs.errors import RunError
-from mfavbs.files import write_json
+from mfavbs.files import user_path, write_json
 
 MODEL_SCHEMA = 2
 # What reading a model that was cut off or edited ends in.
@@ -26,7 +26,7 @@ _Model = TypeVar("_Model")
 def save_model(model: Any, folder: str | Path) -> None:
     """Write a fitted estimator's parameters and its network into ``folder``."""
     check_is_fitted(model)
-    folder = Path(folder)
+    folder = user_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parameters = model.get_params()
     if not isinstance(model.random_state, Integral):
@@ -45,7 +45,7 @@ def save_model(model: Any, folder: str | Path) -> None:
 
 def load_model(cls: type[_Model], folder: str | Path, device: str) -> _Model:
     """Read a model of ``cls`` back, onto ``device``; what cannot be read is a `RunError`."""
-    folder = Path(folder)
+    folder = user_path(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         schema = config["schema"]

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from mfavbs.errors import RunError
-from mfavbs.files import write_whole
+from mfavbs.files import user_path, write_whole
 from mfavbs.images import Images
 from mfavbs.locking import alone_in
 from mfavbs.report.data import collect
@@ -40,9 +40,10 @@ def write_report(run: str | os.PathLike[str], images: Images | None = None) -> P
         The run folder is incomplete, damaged, of a newer schema or cannot be written to, another
         process is at work in it, or ``images`` are others.
     """
-    read_run(Path(run))  # what is no run is not locked
-    with alone_in(Path(run)):
-        return write_page(run, images)
+    folder = user_path(run)
+    read_run(folder)  # what is no run is not locked
+    with alone_in(folder):
+        return write_page(folder, images)
 
 
 def write_page(run: str | os.PathLike[str], images: Images | None = None) -> Path:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
-from mfavbs.files import path_from_spreadsheet, read_reasons
+from mfavbs.files import path_from_spreadsheet, read_reasons, user_path
 
 SCHEMA = 1
 PREDICTION = "prediction.json"  # what a folder of predictions has in place of a record
@@ -199,7 +199,7 @@ def read_truth(path: Path) -> dict[str, str]:
     truth: dict[str, str] = {}
     seen: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with user_path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             if not {"path", "label"} <= set(rows.fieldnames or []):
                 raise RunError(

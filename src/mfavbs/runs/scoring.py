@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mfavbs.errors import RunError
+from mfavbs.files import user_path
 from mfavbs.metrics import score_known
 from mfavbs.runs.reading import read_clusters
 
@@ -33,7 +34,7 @@ def evaluate_run(folder: str | Path, truth: Mapping[str, str]) -> dict[str, floa
     RunError
         If no image has a label in ``truth``.
     """
-    paths, clusters = read_clusters(Path(folder))
+    paths, clusters = read_clusters(user_path(folder))
     composed = {_composed(path): label for path, label in truth.items()}
     labels = [truth.get(path) or composed.get(_composed(path)) for path in paths]
     if not any(labels):
