@@ -25,6 +25,7 @@ from mfavbs.devices import peak_memory_mib
 from mfavbs.encoders import DEFAULT_ENCODER
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.files import user_path
+from mfavbs.images import IMAGE_MEMORY, Range, checked_range
 from mfavbs.locking import alone_in
 from mfavbs.metrics import score_known
 from mfavbs.model import MFAVBsClustering
@@ -54,6 +55,8 @@ def cluster_images(
     n_views: int = 5,
     exclude: Sequence[str] = (),
     seed: int = 0,
+    value_range: str | Range = "type",
+    image_memory: int = IMAGE_MEMORY,
     labels: Sequence[str | None] | None = None,
     labels_from_folders: bool = False,
     overwrite: bool = False,
@@ -82,6 +85,8 @@ def cluster_images(
         Patterns of files and folders to leave out, as in :func:`mfavbs.open_images`.
     seed
         Of the views and of the training.
+    value_range, image_memory
+        As in :func:`mfavbs.features.embed`; not looked at where the source is features.
     labels
         (n,) known labels of the images, in the source's order, None or empty where there is
         none. They are scored against, and never trained on.
@@ -110,6 +115,7 @@ def cluster_images(
     """
     out = user_path(out)
     n_clusters = int(n_clusters)
+    checked = checked_range(value_range)
     model = _checked_model(
         n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
     )
@@ -123,6 +129,8 @@ def cluster_images(
         "n_views": n_views,
         "exclude": list(exclude),
         "seed": seed,
+        "value_range": list(checked) if isinstance(checked, tuple) else checked,
+        "image_memory": image_memory,
         "labels": _said_of(labels, labels_from_folders),
     }
     opened = open_source(source, exclude)
@@ -185,6 +193,7 @@ def _train(
             truth,
             features.failures,
             features.skipped,
+            features.notes,
         )
     metrics = _metrics(model, features, truth, parameters["seed"], seconds)
     device = str(model.network_.mean.device)
@@ -231,6 +240,7 @@ def _metrics(
     metrics: dict[str, Any] = {
         "n_images": len(features.keys),
         "n_failures": len(features.failures),
+        "n_warnings": len(features.notes),
         "n_clusters": model.n_clusters,
         "n_clusters_found": len(np.unique(model.labels_)),
         "losses": model.loss_history_,

@@ -37,7 +37,8 @@ def predict_images(
         As in :func:`cluster_images`, of the same kind as the run's own: images for a run of
         images, features for one of features.
     out
-        Folder for labels.csv, labels.parquet, failures.csv and skipped.csv; by default
+        Folder for labels.csv, labels.parquet and the tables of failures, warnings and what was
+        left out; by default
         ``predictions/NAME`` in the run folder. Interrupted, the same call goes on with it.
     exclude
         Patterns of files and folders to leave out, as in :func:`mfavbs.open_images`.
@@ -64,6 +65,8 @@ def predict_images(
         parameters["encoder"] = fitted["name"]
         parameters |= {k: fitted[k] for k in ("image_size", "grid", "n_views", "seed")}
         parameters["fit"] = fitted.get("fit")
+        # What was measured on the run's images holds for these as well.
+        parameters["value_range"] = fitted.get("range", "type")
     elif opened.images is not None:
         raise SourceError(
             f"{run} was made from features, so it cannot encode images. Give it a .npy of features "
@@ -93,6 +96,7 @@ def predict_images(
             probabilities,
             failures=features.failures,
             skipped=features.skipped,
+            notes=features.notes,
         )
     return out
 

@@ -17,7 +17,15 @@ from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.errors import EncoderError, SourceError
 from mfavbs.features import FeatureStore, embed, is_store
 from mfavbs.files import output_name, user_path
-from mfavbs.images import Framing, Images, folder_labels, is_of_images, is_of_paths, open_images
+from mfavbs.images import (
+    IMAGE_MEMORY,
+    Framing,
+    Images,
+    folder_labels,
+    is_of_images,
+    is_of_paths,
+    open_images,
+)
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 _ONE_FOLDER = (
@@ -25,8 +33,9 @@ _ONE_FOLDER = (
     "Drop labels_from_folders=, or sort the labelled images into a folder for each label."
 )
 # Which views were drawn beside the clean one, and whether in float32 or bfloat16: features of the
-# same image stay near enough to mean the same.
-_MAY_DIFFER = ("views_version", "n_views", "seed", "precision")
+# same image stay near enough to mean the same. How a range was found and which images are too large
+# is nothing of theirs.
+_MAY_DIFFER = ("views_version", "n_views", "seed", "precision", "range_rule", "image_memory")
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Features:
     folders: list[str] | None
     failures: list[tuple[str, str]]
     skipped: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
     images: Images | None
     source: dict[str, str]
     encoder: dict[str, Any]
@@ -83,13 +93,16 @@ class ImageSource:
         """
         images = self.images
         encoder = _encoder(parameters, fitted)
-        check_same_encoder(fitted, encoder.recipe | {"name": encoder.name})
+        now = {"name": encoder.name, "range": parameters.get("value_range", "type")}
+        check_same_encoder(fitted, encoder.recipe | now)
         made = embed(
             images,
             store,
             encoder,
             n_views=parameters["n_views"],
             seed=parameters["seed"],
+            value_range=parameters.get("value_range", "type"),
+            image_memory=parameters.get("image_memory", IMAGE_MEMORY),
             device=device,
             n_workers=n_workers,
             verbose=verbose,
@@ -170,7 +183,7 @@ class ArraySource:
         check_same_encoder(fitted, made_by)
         location = "" if self._path is None else str(self._path.resolve())
         source = {"kind": "features", "location": location}
-        return Features(self._array, self.keys, None, [], [], None, source, made_by)
+        return Features(self._array, self.keys, None, [], [], [], None, source, made_by)
 
 
 OpenedSource = ImageSource | StoreSource | ArraySource
@@ -235,6 +248,7 @@ def _features_of_store(
         store.labels,
         store.failures,
         store.skipped if images is None else images.skipped,
+        store.notes,
         images,
         store.parameters["source"],
         made_by,

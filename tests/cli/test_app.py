@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from command_line import mfavbs
@@ -73,7 +74,8 @@ def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     assert record["encoder"]["name"] == "pixels"
     assert {p.name for p in (run / "model").iterdir()} == {"config.json", "model.safetensors"}
     left_over = {p.name for p in run.iterdir()} - {
-        "labels.csv", "labels.parquet", "failures.csv", "skipped.csv", "metrics.json", "run.json",
+        "labels.csv", "labels.parquet", "failures.csv", "skipped.csv", "warnings.csv",
+        "metrics.json", "run.json",
         "model", "report.html", "thumbnails.parquet", "features",
     }  # fmt: skip
     assert not left_over
@@ -350,3 +352,61 @@ def test_ctrl_c_at_any_moment_a_run_goes_on_to_the_same_labels(
         assert again.code == 0, again.err
         assert (out / "labels.csv").read_bytes() == (run / "labels.csv").read_bytes()
         assert {p.name for p in out.iterdir()} == {p.name for p in whole.iterdir()}
+
+
+def test_a_range_of_grey_values_holds_for_the_run_its_report_and_predictions(
+    tmp_path: Path,
+) -> None:
+    """A camera's counts of 100 to 160: four groups, of which nothing is seen in 0 to 65535."""
+    for group in range(4):
+        for i in range(4):
+            counts = np.full((8, 8), 100 + 20 * group, np.uint16)
+            counts[i, :] += i
+            path = tmp_path / "counts" / str(group) / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(counts).save(path)
+    asked = ("cluster", "counts", "-k", 4, *QUICK, "--labels-from-folders")
+    blind = mfavbs(*asked, "--out", "blind", folder=tmp_path)
+    assert blind.code == 0, blind.err
+    assert "not without a warning: blind/warnings.csv" in blind.err
+    reason = rows(tmp_path / "blind" / "warnings.csv")[0]["reason"]
+    assert "--range LOW HIGH or auto" in reason
+    seeing = mfavbs(*asked, "--range", 100, 163, "--out", "run", folder=tmp_path)
+    assert seeing.code == 0, seeing.err
+    assert rows(tmp_path / "run" / "warnings.csv") == []
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["encoder"]["range"] == [100, 163]
+    seen = np.load(tmp_path / "run" / "features" / "features.npy")[:, 0, 0].round(2)
+    unseen = np.load(tmp_path / "blind" / "features" / "features.npy")[:, 0, 0].round(2)
+    assert len(np.unique(unseen, axis=0)) < len(np.unique(seen, axis=0)) == 16
+    assert mfavbs("predict", "run", "counts", "--out", "new", folder=tmp_path).code == 0
+    store = json.loads((tmp_path / "new" / "features" / "store.json").read_text())
+    assert store["range"] == [100, 163]
+    measured = mfavbs(*asked, "--range", "auto", "--out", "auto", folder=tmp_path)
+    assert measured.code == 0, measured.err
+    record = json.loads((tmp_path / "auto" / "run.json").read_text())
+    assert record["encoder"]["range"] == pytest.approx([100, 163], abs=1)
+    wrong = mfavbs(*asked, "--range", 9, 2, "--out", "wrong", folder=tmp_path)
+    assert wrong.code == 1
+    assert "LOW < HIGH" in wrong.err
+
+
+def test_one_picture_does_not_cost_the_run(tmp_path: Path) -> None:
+    for i in range(6):
+        paint(tmp_path / "photos" / f"{i}.png", (40 * i, 0, 0), i)
+    with open(tmp_path / "photos" / "sparse.jpg", "wb") as file:
+        file.truncate(2**40)  # a terabyte of nothing
+    whole = (tmp_path / "photos" / "5.png").read_bytes()
+    (tmp_path / "photos" / "5.png").write_bytes(whole[: len(whole) - 16 - len(whole) // 4])
+    result = mfavbs("cluster", "photos", "-k", 2, *QUICK, "--out", "run", folder=tmp_path)
+    assert result.code == 0, result.err
+    [failure] = rows(tmp_path / "run" / "failures.csv")
+    assert failure["path"] == "sparse.jpg"
+    assert "a file of 1,099,512 MB; 1,000 MB are allowed" in failure["reason"]
+    [warning] = rows(tmp_path / "run" / "warnings.csv")
+    assert warning["path"] == "5.png"
+    small = mfavbs(
+        *("cluster", "photos", "-k", 2, *QUICK, "--out", "run2", "--image-memory", 1),
+        folder=tmp_path,
+    )
+    assert small.code == 0, small.err

@@ -17,6 +17,7 @@ import torch
 from command_line import ended, start
 from image_files import noise, write
 from killing import count_touches, run_until
+from PIL import Image
 from safetensors.torch import save_file
 
 import mfavbs.features.embedding
@@ -31,7 +32,7 @@ from mfavbs.images.opening import open_images
 from mfavbs.sources import open_source
 
 N = 23
-FILES = ("features.npy", "failures.csv", "skipped.csv", "store.json")
+FILES = ("features.npy", "failures.csv", "skipped.csv", "warnings.csv", "store.json")
 
 
 @pytest.fixture
@@ -94,6 +95,51 @@ def test_an_array_and_a_finished_store(tmp_path):
     assert np.array_equal(store.features, again.features)
     with pytest.raises(StoreError, match="images have changed"):
         make(255 - pixels, tmp_path / "store")
+
+
+def test_a_range_is_measured_once_and_kept(tmp_path):
+    """Of counts to 4095 at first; the images that are there when it goes on do not matter."""
+    folder = tmp_path / "counts"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(9):
+        counts = draw.integers(1000, 4096, (20, 20)).astype(np.uint16)
+        Image.fromarray(counts).save(folder / f"{i}.png")
+    store = make(folder, tmp_path / "auto", value_range="auto")
+    low, high = store.parameters["range"]
+    assert 1000 <= low < 1050
+    assert 4050 < high <= 4095
+    assert store.notes == []
+    same = make(folder, tmp_path / "given", value_range=(low, high))
+    assert np.array_equal(store.features, same.features)
+    for number in range(9):
+        (folder / f"{number}.png").touch()
+    with pytest.raises(StoreError, match="images have changed"):  # and no other range
+        make(folder, tmp_path / "auto", value_range="auto")
+    with pytest.raises(StoreError, match="range_rule='auto', now range_rule='type'"):
+        make(folder, tmp_path / "auto")
+    with pytest.raises(StoreError, match=r"range=\[.*\], now range=\[0.0, 9.0\]"):
+        make(folder, tmp_path / "given", value_range=(0, 9))
+    with pytest.raises(SourceError, match="LOW < HIGH"):
+        make(folder, tmp_path / "wrong", value_range=(9, 2))
+
+
+def test_notes_on_readable_images_survive_an_interruption(source, tmp_path, monkeypatch):
+    path = source / "class1/09.png"
+    path.write_bytes(path.read_bytes()[:-30])
+
+    def fail(*_):
+        raise Interrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mfavbs.features.embedding, "join_shards", fail)
+        with pytest.raises(Interrupt):
+            make(source, tmp_path / "store")
+    store = make(source, tmp_path / "store")
+    assert [key for key, _ in store.notes] == ["class1/09.png"]
+    assert "truncated" in store.notes[0][1]
+    (store.path / "warnings.csv").unlink()  # as an earlier version leaves a store
+    assert FeatureStore.open(store.path).notes == []
 
 
 class Interrupt(Exception):
@@ -467,14 +513,14 @@ EMBED = """
 import os, sys
 import mfavbs.features.embedding, mfavbs.features.shards
 from mfavbs.encoders import load_encoder
-from mfavbs.images import decode, open_images
+from mfavbs.images import open_images, read_image
 mfavbs.features.shards.SHARD = mfavbs.features.embedding.SHARD = 8
 if sys.argv[3:] == ["dies"]:
-    def decode(content, at_least=None, decode=decode):
+    def read_image(*args, read_image=read_image, **options):
         if mfavbs.features.embedding.torch.utils.data.get_worker_info():
             os.kill(os.getpid(), 9)
-        return decode(content, at_least)
-    mfavbs.features.embedding.decode = decode
+        return read_image(*args, **options)
+    mfavbs.features.embedding.read_image = read_image
 encoder = load_encoder("pixels", image_size=8)
 try:
     mfavbs.features.embedding.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3,

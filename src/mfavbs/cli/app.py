@@ -17,6 +17,7 @@ from mfavbs.cli.bench import bench
 from mfavbs.cli.cluster import cluster, demo
 from mfavbs.cli.embed import embed
 from mfavbs.cli.finished import evaluate, predict, report
+from mfavbs.cli.options import joined_range
 from mfavbs.cli.output import say
 from mfavbs.cli.words import as_options, flags_of
 from mfavbs.errors import MfavbsError
@@ -57,7 +58,8 @@ for command in (demo, cluster, embed, predict, evaluate, report, bench):
 def main() -> None:
     """Entry point: every failure a user can cause ends in one line and an exit code."""
     debug = "--debug" in sys.argv
-    sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]  # wherever it stands
+    words = [word for word in sys.argv[1:] if word != "--debug"]  # wherever it stands
+    sys.argv[1:] = joined_range(words)
     warnings.showwarning = _show_warning
     try:
         app()

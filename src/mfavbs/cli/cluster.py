@@ -7,20 +7,24 @@ import typer
 
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
+    IMAGE_MEMORY,
     DeviceOption,
     EncoderOption,
     ExcludeOption,
     FitOption,
     GridOption,
+    ImageMemoryOption,
     ImageSizeOption,
     JsonOption,
     QuietOption,
+    RangeOption,
     SeedOption,
     SourceArgument,
     ViewsOption,
     WeightsOption,
     WorkersOption,
     one_of,
+    parsed_range,
 )
 from mfavbs.cli.output import report_run, unless
 from mfavbs.files import output_name
@@ -71,6 +75,8 @@ def cluster(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Default: by the number of images.")
     ] = None,
+    value_range: RangeOption = "type",
+    image_memory: ImageMemoryOption = IMAGE_MEMORY,
     seed: SeedOption = 0,
     objective: Annotated[
         str,
@@ -110,6 +116,8 @@ def cluster(
         n_views=n_views,
         exclude=exclude or (),
         seed=seed,
+        value_range=parsed_range(value_range),
+        image_memory=image_memory,
         labels_from_folders=labels_from_folders,
         overwrite=overwrite,
         n_workers=n_workers,

@@ -7,21 +7,25 @@ import typer
 
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
+    IMAGE_MEMORY,
     DeviceOption,
     EncoderOption,
     ExcludeOption,
     FitOption,
     GridOption,
+    ImageMemoryOption,
     ImageSizeOption,
     JsonOption,
     QuietOption,
+    RangeOption,
     SeedOption,
     SourceArgument,
     ViewsOption,
     WeightsOption,
     WorkersOption,
+    parsed_range,
 )
-from mfavbs.cli.output import print_json, say_failures, say_skipped, unless
+from mfavbs.cli.output import print_json, say_failures, say_notes, say_skipped, unless
 
 
 def embed(
@@ -34,6 +38,8 @@ def embed(
     grid: GridOption = 0,
     exclude: ExcludeOption = None,
     fit: FitOption = None,
+    value_range: RangeOption = "type",
+    image_memory: ImageMemoryOption = IMAGE_MEMORY,
     seed: SeedOption = 0,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
@@ -59,6 +65,8 @@ def embed(
         load_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit),
         n_views=n_views,
         seed=seed,
+        value_range=parsed_range(value_range),
+        image_memory=image_memory,
         device=device,
         n_workers=n_workers,
         verbose=not quiet,
@@ -67,4 +75,5 @@ def embed(
     say(f"{n:,} images, {v} views of {t} tokens of width {d}: {store.path}")
     say_failures(say, len(store.failures), store.path / "failures.csv")
     say_skipped(say, len(store.skipped), store.path / "skipped.csv")
+    say_notes(say, len(store.notes), store.path / "warnings.csv")
     print_json({"store": str(out), "shape": [n, v, t, d]}, as_json)

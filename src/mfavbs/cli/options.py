@@ -13,8 +13,9 @@ import typer
 
 from mfavbs.devices import DEVICES
 from mfavbs.encoders import DEFAULT_ENCODER
+from mfavbs.images import IMAGE_MEMORY
 
-__all__ = ["DEFAULT_ENCODER"]
+__all__ = ["DEFAULT_ENCODER", "IMAGE_MEMORY"]
 
 
 def one_of(*words: str):
@@ -68,6 +69,20 @@ ExcludeOption = Annotated[
         "may be given several times.",
     ),
 ]
+RangeOption = Annotated[
+    str,
+    typer.Option(
+        "--range",
+        metavar="LOW HIGH|auto",
+        help="Grey values that become black and white, in images of more than 8 bits; auto "
+        "measures a sample. Default: all that the file's type can hold.",
+        autocompletion=one_of("auto", "type"),
+    ),
+]
+ImageMemoryOption = Annotated[
+    int,
+    typer.Option(metavar="MB", min=1, help="Memory that decoding one image may take."),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of views and training.")]
 DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=one_of(*DEVICES))
@@ -82,3 +97,27 @@ WorkersOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Nothing but errors on stderr.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def joined_range(words: list[str]) -> list[str]:
+    """Arguments in which both values of ``--range LOW HIGH`` are one word, as typer wants it."""
+    for at, word in enumerate(words[:-2]):
+        if word == "--range" and all(map(_is_number, words[at + 1 : at + 3])):
+            return [*words[: at + 1], " ".join(words[at + 1 : at + 3]), *words[at + 3 :]]
+    return words
+
+
+def parsed_range(text: str) -> str | tuple[float, float]:
+    """What ``--range`` was given: a word, or two numbers with a blank or a comma between them."""
+    numbers = text.replace(",", " ").split()
+    if len(numbers) == 2 and all(map(_is_number, numbers)):
+        return float(numbers[0]), float(numbers[1])
+    return text
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

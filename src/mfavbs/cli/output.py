@@ -46,6 +46,11 @@ def say_skipped(say: Say, count: int, path: Path) -> None:
         say(f"{count:,} left out: {path}")
 
 
+def say_notes(say: Say, count: int, path: Path) -> None:
+    if count:
+        say(f"{count:,} could be read, but not without a warning: {path}")
+
+
 def say_scores(say: Say, rows: dict[str, dict[str, float]]) -> None:
     say(f"{'':10} {'ACC':>6} {'NMI':>6} {'ARI':>6}")
     for name, s in rows.items():
@@ -58,6 +63,7 @@ def report_run(run: "Run", say: Say, as_json: bool) -> None:
     say(f"{metrics['n_images']:,} images in {metrics['n_clusters_found']} clusters")
     say_failures(say, metrics["n_failures"], run.folder / "failures.csv")
     say_skipped(say, len(run.skipped), run.folder / "skipped.csv")
+    say_notes(say, metrics.get("n_warnings", 0), run.folder / "warnings.csv")
     if metrics.get("scores"):
         say_scores(say, {"mfavbs": metrics["scores"], **metrics["baselines"]})
     say(f"Clusters: {run.folder / 'labels.csv'}")

@@ -2,8 +2,8 @@
 
 In: n images and an encoder.
 Out: a feature store: a folder with ``features.npy`` (n, v, t, d) float16, ``manifest.parquet`` with
-one row per readable image, ``failures.csv`` with the others, ``skipped.csv`` with what was never
-read and, written last, ``store.json``.
+one row per readable image, ``failures.csv`` with the others, ``warnings.csv`` with what was wrong
+with readable ones, ``skipped.csv`` with what was never read and, written last, ``store.json``.
 
 While it is being made, each finished shard of images is one file under ``shards/``, renamed into
 place when whole. Interrupted at any moment, the same call goes on from there, to the same bytes.
@@ -34,7 +34,17 @@ from mfavbs.features.shards import (
 )
 from mfavbs.features.store import SCHEMA, FeatureStore, check_schema
 from mfavbs.files import ADVICE, holds_only, read_json, user_path, write_json
-from mfavbs.images import Images, Views, content_hash, decode
+from mfavbs.images import (
+    IMAGE_MEMORY,
+    Images,
+    Range,
+    Views,
+    checked_range,
+    content_hash,
+    measure_range,
+    read_image,
+    recorded_range,
+)
 from mfavbs.locking import alone_in
 from mfavbs.progress import Progress
 
@@ -48,6 +58,8 @@ def embed(
     *,
     n_views: int = 5,
     seed: int = 0,
+    value_range: str | Range = "type",
+    image_memory: int = IMAGE_MEMORY,
     device: str = "auto",
     n_workers: int | None = None,
     verbose: bool = True,
@@ -68,6 +80,12 @@ def embed(
         v >= 1, the clean view counted in.
     seed
         Of the augmentations.
+    value_range
+        Grey values that become black and white, in images of one channel and more than 8 bits:
+        ``"type"``, all that the file's type can hold; (low, high); or ``"auto"``, measured on up
+        to 64 of the images when the store is begun.
+    image_memory
+        Megabytes that decoding one image may take; larger ones stand in ``failures.csv``.
     device
         ``auto``, ``cpu``, ``cuda``, ``mps``.
     n_workers
@@ -96,12 +114,14 @@ def embed(
         augmentation=encoder.augmentation,
         framing=encoder.framing,
     )
-    parameters = _parameters(images, recipe(encoder, views))
+    decoding = _decoding(images, out, checked_range(value_range), image_memory)
+    parameters = _parameters(images, recipe(encoder, views) | decoding)
     _check_ours(out)
     with alone_in(out, StoreError):
         try:
             if _begin(out, parameters):
-                _write_missing_shards(images, out, encoder, views, n_workers, verbose)
+                rows = _ImageViews(images, views, recorded_range(parameters), image_memory)
+                _write_missing_shards(rows, out, encoder, n_workers, verbose)
                 join_shards(images, out, parameters)
             _tidy(out)
         except SourceError:  # nothing was readable: leave nothing behind
@@ -114,6 +134,23 @@ def embed(
                 "choose another out="
             ) from error
     return FeatureStore.open(out)
+
+
+def _decoding(
+    images: Images, out: Path, value_range: str | Range, image_memory: int
+) -> dict[str, Any]:
+    """How images are decoded, as the store records it; what was once measured is kept."""
+    if isinstance(value_range, tuple):
+        return {"range_rule": "given", "range": list(value_range), "image_memory": image_memory}
+    found: Any = "type"
+    if value_range == "auto":
+        begun = read_json(out / "store.json") or read_json(out / "progress.json") or {}
+        if begun.get("range_rule") == "auto":
+            found = begun["range"]
+        else:
+            measured = measure_range(images, image_memory)
+            found = "type" if measured is None else list(measured)
+    return {"range_rule": value_range, "range": found, "image_memory": image_memory}
 
 
 def recipe(encoder: Encoder, views: Views) -> dict[str, Any]:
@@ -192,20 +229,28 @@ def _tidy(out: Path) -> None:
 
 
 class _ImageViews(Dataset):
-    """Row -> (row, views (v, 3, s, s) uint8, content hash), or (row, None, reason)."""
+    """Row -> (row, views (v, 3, s, s) uint8, content hash, note), or (row, None, reason, "")."""
 
-    def __init__(self, images: Images, views: Views) -> None:
+    def __init__(
+        self, images: Images, views: Views, value_range: Range | None, image_memory: int
+    ) -> None:
         self.images = images
         self.views = views
+        self.value_range = value_range
+        self.image_memory = image_memory
 
-    def __getitem__(self, row: int) -> tuple[int, torch.Tensor | None, str]:
+    def __getitem__(self, row: int) -> tuple[int, torch.Tensor | None, str, str]:
         try:
-            content = self.images.read(row)
-            image = decode(content, at_least=self.views.enough)
-            digest = content_hash(content)
-            return row, self.views(image, digest), digest
+            image, digest, note = read_image(
+                self.images,
+                row,
+                self.views.enough,
+                value_range=self.value_range,
+                image_memory=self.image_memory,
+            )
+            return row, self.views(image, digest), digest, note
         except ImageError as error:
-            return row, None, str(error)
+            return row, None, str(error), ""
 
 
 def batch_size(encoder: Encoder, n_views: int) -> int:
@@ -221,10 +266,11 @@ def batch_size(encoder: Encoder, n_views: int) -> int:
 
 
 def _write_missing_shards(
-    images: Images, out: Path, encoder: Encoder, views: Views, n_workers: int | None, verbose: bool
+    rows_to_views: _ImageViews, out: Path, encoder: Encoder, n_workers: int | None, verbose: bool
 ) -> None:
+    images, n_views = rows_to_views.images, rows_to_views.views.n_views
     device = encoder.device.type
-    step = batch_size(encoder, views.n_views)
+    step = batch_size(encoder, n_views)
     # Batches never cross a shard's edge: a shard's bytes do not depend on where a run resumed.
     missing = [s for s in range(-(-len(images) // SHARD)) if not shard_path(out, s).exists()]
     batches: list[range] = []
@@ -235,7 +281,7 @@ def _write_missing_shards(
     if n_workers is None:
         n_workers = min(len(batches), _n_workers(device))
     loader: DataLoader = DataLoader(
-        _ImageViews(images, views),
+        rows_to_views,
         batch_sampler=batches,  # type: ignore[arg-type]  # torch wants lists, and takes ranges
         num_workers=n_workers,
         collate_fn=Part,

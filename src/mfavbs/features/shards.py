@@ -29,13 +29,14 @@ SHARD = 512  # images; a kill loses at most this much work. Part of the bytes: r
 class Part:
     """One batch of a shard: readable rows, their views or features, hashes; others' reasons."""
 
-    def __init__(self, items: list[tuple[int, torch.Tensor | None, str]]) -> None:
-        views = [view for _, view, _ in items if view is not None]
+    def __init__(self, items: list[tuple[int, torch.Tensor | None, str, str]]) -> None:
+        views = [view for _, view, _, _ in items if view is not None]
         self.n = len(items)
-        self.rows = [row for row, view, _ in items if view is not None]
+        self.rows = [row for row, view, _, _ in items if view is not None]
         self.views = torch.stack(views) if views else None  # (b, v, 3, s, s)
-        self.hashes = [text for _, view, text in items if view is not None]
-        self.failures = {row: text for row, view, text in items if view is None}
+        self.hashes = [text for _, view, text, _ in items if view is not None]
+        self.failures = {row: text for row, view, text, _ in items if view is None}
+        self.notes = {row: note for row, _, _, note in items if note}
         self.features: np.ndarray | None = None  # (b, v, t, d)
 
     def pin_memory(self) -> "Part":
@@ -96,9 +97,11 @@ def write_shard(path: Path, parts: list[Part]) -> None:
     features = np.concatenate(arrays) if arrays else np.empty((0, 0, 0, 0), np.float16)
     rows = np.array([row for part in parts for row in part.rows], dtype=np.int64)
     failures = {row: reason for part in parts for row, reason in part.failures.items()}
+    notes = {row: note for part in parts for row, note in part.notes.items()}
     about = {
         "hashes": json.dumps([text for part in parts for text in part.hashes]),
         "failures": json.dumps(failures),
+        "notes": json.dumps(notes),
     }
     content = save({"features": features, "rows": rows}, metadata=about)
     write_whole(path, lambda file: file.write(content))
@@ -118,13 +121,15 @@ def join_shards(images: Images, out: Path, parameters: dict[str, Any]) -> None:
     rows: list[int] = []
     hashes: list[str] = []
     failures: dict[int, str] = {}
+    notes: dict[int, str] = {}
     shape: list[int] = []
     for path in shards:
         with _opened(path) as file:
             about = file.metadata()
             rows += file.get_tensor("rows").tolist()
             hashes += json.loads(about["hashes"])
-            failures |= {int(row): reason for row, reason in json.loads(about["failures"]).items()}
+            failures |= _by_row(about["failures"])
+            notes |= _by_row(about["notes"])
             one = file.get_slice("features").get_shape()
             shape = one[1:] if one[0] else shape
     if not rows:
@@ -145,9 +150,14 @@ def join_shards(images: Images, out: Path, parameters: dict[str, Any]) -> None:
     write_whole(out / "features.npy", write)
     manifest = _manifest(images, rows, hashes)
     write_whole(out / "manifest.parquet", lambda file: pq.write_table(manifest, file))
-    write_reasons(out / "failures.csv", [(images.keys[r], failures[r]) for r in sorted(failures)])
+    for name, reasons in (("failures.csv", failures), ("warnings.csv", notes)):
+        write_reasons(out / name, [(images.keys[row], reasons[row]) for row in sorted(reasons)])
     write_reasons(out / "skipped.csv", images.skipped)
     write_json(out / "store.json", parameters)
+
+
+def _by_row(text: str) -> dict[int, str]:
+    return {int(row): reason for row, reason in json.loads(text).items()}
 
 
 @contextlib.contextmanager

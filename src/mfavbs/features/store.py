@@ -40,6 +40,8 @@ class FeatureStore:
         What made it: encoder, weights, views, seed, source, schema.
     skipped
         (path, reason) of what was left out of the source, and so was never read.
+    notes
+        (path, reason) of every image that was read though something was wrong with it.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class FeatureStore:
     failures: list[tuple[str, str]]
     parameters: dict[str, Any]
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def keys(self) -> list[str]:
@@ -86,8 +89,11 @@ class FeatureStore:
             with pq.ParquetFile(path / "manifest.parquet") as file:
                 manifest = file.read()
             failures = read_reasons(path / "failures.csv")
-            table = path / "skipped.csv"  # stores made before it was written have none
-            skipped = read_reasons(table) if table.exists() else []
+            # Stores made before they were written have none of these.
+            skipped, notes = (
+                read_reasons(path / name) if (path / name).exists() else []
+                for name in ("skipped.csv", "warnings.csv")
+            )
         # EOFError: an empty .npy; ValueError: one cut short, and text that is not UTF-8
         except (OSError, ValueError, KeyError, EOFError, csv.Error, pa.ArrowException) as error:
             raise StoreError(f"{path} is damaged ({error}); {ADVICE}") from error
@@ -103,7 +109,7 @@ class FeatureStore:
                 f"{path} is damaged: {len(features)} features, {len(manifest)} manifest rows; "
                 f"{ADVICE}"
             )
-        return cls(path, features, manifest, failures, parameters, skipped)
+        return cls(path, features, manifest, failures, parameters, skipped, notes)
 
 
 def is_store(path: str | Path) -> bool:

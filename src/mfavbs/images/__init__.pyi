@@ -3,7 +3,7 @@ from .candidates import Images, folder_labels
 from .decoding import content_hash, decode
 from .finding import HEIF_SUFFIXES, RAW_SUFFIXES, SUFFIXES
 from .framing import FITS, Framing
-from .grey_levels import Range, checked_range
+from .grey_levels import Range, checked_range, recorded_range
 from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
 from .reading import measure_range, read_image
@@ -31,5 +31,6 @@ __all__ = [
     "measure_range",
     "open_images",
     "read_image",
+    "recorded_range",
     "reopen_images",
 ]

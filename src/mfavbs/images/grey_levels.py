@@ -4,7 +4,8 @@ A scale is a range (low, high) of values: low becomes black, high white, what li
 By default it is that of the file's own type, so that no image is judged by its own brightest pixel.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -78,8 +79,11 @@ def to_grey(
     if least > most:
         raise ImageError("no finite pixel value")
     used = np.flatnonzero(grey.histogram())
+    levels = used[-1] - used[0] + 1
+    # Floats have any number of levels between two.
+    merged = most - least >= levels if image.mode != "F" else most > least
     lost = n_outside > _CLIPPED * image.width * image.height
-    if least < most and (lost or used[-1] - used[0] < _FEW):
+    if lost or (levels < _FEW and merged):
         bounds = sorted((low, high))
         notes.append(
             f"values from {least:g} to {most:g} are {'mostly outside' if lost else 'one grey in'} "
@@ -109,6 +113,12 @@ def _bands(image: Image.Image, of_type: Range) -> Iterator[tuple[int, np.ndarray
         yield top, (band.view(np.uint32) if unsigned else band).astype(np.float64)
 
 
+def recorded_range(record: Mapping[str, Any]) -> Range | None:
+    """Range that a store or a run records as ``"range"``; None for that of each file's type."""
+    recorded = record.get("range", "type")
+    return None if isinstance(recorded, str) else (recorded[0], recorded[1])
+
+
 def checked_range(value_range: object) -> str | Range:
     """``"type"``, ``"auto"`` or (low, high) as given.
 
@@ -128,6 +138,5 @@ def checked_range(value_range: object) -> str | Range:
         if np.isfinite([low, high]).all() and low < high:
             return low, high
     raise SourceError(
-        f"expected a range of grey values: LOW HIGH with LOW < HIGH, auto or type; got "
-        f"{value_range!r}"
+        f"expected for value_range= two grey values LOW < HIGH, auto, or type; got {value_range!r}"
     )

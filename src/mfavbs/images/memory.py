@@ -1,9 +1,12 @@
 """In: an image of which only the header is read. Out: nothing, or why it is not to be decoded."""
 
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from mfavbs.errors import ImageError
 from mfavbs.images import png
+
+if TYPE_CHECKING:  # the command line asks for IMAGE_MEMORY, and has no image yet
+    from PIL import Image
 
 MB = 10**6
 IMAGE_MEMORY = 1000  # MB for one image at a time, and so for one worker
@@ -15,7 +18,7 @@ _HELD_TWICE = ("WEBP", "AVIF", "HEIF")
 _DEFLATE, _PIXELS_OF_A_JPEG_BYTE = 1032, 8 * 64
 
 
-def check_memory(image: Image.Image, full: tuple[int, int], image_memory: int) -> None:
+def check_memory(image: "Image.Image", full: tuple[int, int], image_memory: int) -> None:
     """Refuse an image that takes more than ``image_memory`` MB on its way to RGB.
 
     Parameters
@@ -45,7 +48,7 @@ def check_memory(image: Image.Image, full: tuple[int, int], image_memory: int) -
         )
 
 
-def check_content(image: Image.Image, content: bytes) -> None:
+def check_content(image: "Image.Image", content: bytes) -> None:
     """Refuse a file with too few bytes for half of the pixels that it claims."""
     pixels = image.width * image.height
     possible: float = 2 * pixels

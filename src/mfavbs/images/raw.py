@@ -8,9 +8,7 @@ from mfavbs.errors import ImageError
 from mfavbs.images.finding import RAW_SUFFIXES, suffix_of
 from mfavbs.images.memory import MB
 
-_BYTES = (
-    10  # of a pixel of the sensor: as filed, unpacked, and a half-size picture in 16 and 8 bits
-)
+_BYTES = 10  # of a pixel of the sensor: as filed, unpacked, and at half size in 16 and 8 bits
 
 
 def is_raw(name: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mfavbs.errors import RunError, SourceError
-from mfavbs.images import Images, reopen_images
+from mfavbs.images import IMAGE_MEMORY, Images, recorded_range, reopen_images
 from mfavbs.report.keeping import read_thumbnails
 from mfavbs.report.thumbnails import Thumbnail, thumbnails
 from mfavbs.runs import Run, read_probabilities, read_run
@@ -162,7 +162,11 @@ def _thumbnails(
                 f"{len(kept):,} thumbnails are those kept in the run" if kept else "No thumbnails"
             )
             return kept, [f"{which}: {error}."]
-    made, reason = thumbnails(images, missing) if images is not None else ({}, None)
+    if images is None:
+        return kept, []
+    made_by = run.record.get("encoder") or {}
+    memory = made_by.get("image_memory", IMAGE_MEMORY)
+    made, reason = thumbnails(images, missing, recorded_range(made_by), memory)
     small = kept | made
     return small, [reason] if reason and paths - set(small) else []
 

@@ -8,11 +8,10 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from mfavbs.errors import ImageError
-from mfavbs.images import Images, decode
+from mfavbs.images import IMAGE_MEMORY, Images, Range, read_image
 
 EDGE = 96
 # WebP at this quality is 2 to 4 KB for a photograph of 96 px, two thirds of the same as JPEG.
@@ -30,8 +29,15 @@ class Thumbnail:
     height: int
 
 
-def thumbnails(images: Images, paths: Iterable[str]) -> tuple[dict[str, Thumbnail], str | None]:
+def thumbnails(
+    images: Images,
+    paths: Iterable[str],
+    value_range: Range | None = None,
+    image_memory: int = IMAGE_MEMORY,
+) -> tuple[dict[str, Thumbnail], str | None]:
     """Make the thumbnails of some images, at most 96 px at the short edge.
+
+    Grey values and memory are those of the run, as in :func:`mfavbs.images.decode`.
 
     Returns
     -------
@@ -46,9 +52,13 @@ def thumbnails(images: Images, paths: Iterable[str]) -> tuple[dict[str, Thumbnai
         if key not in wanted:
             continue
         try:
-            made[key] = _thumbnail(images.read(row))
+            picture = read_image(
+                images, row, EDGE, value_range=value_range, image_memory=image_memory
+            )
         except ImageError as error:
             first = first or f"{key}: {error}"
+        else:
+            made[key] = _thumbnail(picture.image)
     lost = sorted(wanted - set(made))
     if not lost:
         return made, None
@@ -56,8 +66,7 @@ def thumbnails(images: Images, paths: Iterable[str]) -> tuple[dict[str, Thumbnai
     return made, f"{len(lost):,} of {len(wanted):,} thumbnails could not be made ({reason})."
 
 
-def _thumbnail(content: bytes | np.ndarray) -> Thumbnail:
-    image = decode(content, at_least=EDGE)
+def _thumbnail(image: Image.Image) -> Thumbnail:
     width, height = image.size
     # A panorama keeps its middle: twice as long as wide is as much as a tile can show.
     across, down = min(width, 2 * height), min(height, 2 * width)

@@ -30,6 +30,7 @@ from mfavbs.runs.reading import read_record
 # All that a run writes, and so all that overwriting one may remove; run.json is written last.
 FILES = (
     *("run.json", "labels.csv", "labels.parquet", "failures.csv", "skipped.csv"),
+    "warnings.csv",
     *("metrics.json", "thumbnails.parquet", "report.html"),
 )
 UNFINISHED = "unfinished.json"  # the parameters of a run under way
@@ -176,8 +177,9 @@ def write_labels(
     labels: Sequence[str | None] | None = None,
     failures: Sequence[tuple[str, str]] = (),
     skipped: Sequence[tuple[str, str]] = (),
+    notes: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Write labels.csv, labels.parquet, failures.csv, skipped.csv; each is whole or not there.
+    """Write labels and the tables of failures and the like; each is whole or not there.
 
     Parameters
     ----------
@@ -191,6 +193,8 @@ def write_labels(
         (path, reason) of every image that could not be read.
     skipped
         (path, reason) of what was left out of the source.
+    notes
+        (path, reason) of every image that was read though something was wrong with it.
     """
     columns: dict[str, Any] = {
         "path": pa.array(paths, pa.string()),
@@ -210,6 +214,7 @@ def write_labels(
         write_csv(folder / "labels.csv", list(columns)[:-1], zip(*rows, strict=True))
         write_reasons(folder / "failures.csv", failures)
         write_reasons(folder / "skipped.csv", skipped)
+        write_reasons(folder / "warnings.csv", notes)
         table = pa.table(columns)
         write_whole(folder / "labels.parquet", lambda file: pq.write_table(table, file))
     except OSError as error:
