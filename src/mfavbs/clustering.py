@@ -196,7 +196,7 @@ def _train(
             features.notes,
         )
     metrics = _metrics(model, features, truth, parameters["seed"], seconds)
-    device = str(model.network_.mean.device)
+    device = str(model.network_.device)
     runs.write_record(out, metrics, _record(features, parameters, source, device))
 
 

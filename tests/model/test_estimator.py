@@ -7,7 +7,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from feature_blobs import blobs
 from safetensors import safe_open
 from sklearn.base import clone
@@ -18,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mfavbs import MFAVBsClustering
 from mfavbs.errors import MfavbsError, RunError, SourceError
-from mfavbs.model import estimator, training
+from mfavbs.model import fitting, training
 from mfavbs.model import network as network_module
 from mfavbs.model.checking import check_features
 from mfavbs.model.saving import MODEL_SCHEMA
@@ -256,14 +255,6 @@ def test_quiet_unless_asked(capfd):
     assert captured.out == captured.err == ""
 
 
-@pytest.fixture
-def fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.mark.usefixtures("fresh_accelerator")
 @pytest.mark.parametrize("order", [(True, False), (False, True)])
 def test_one_process_may_fit_with_and_without_bfloat16(order, monkeypatch):
     # As a processor with bfloat16 and a GPU without would have it, or the other way round.
@@ -434,7 +425,7 @@ def test_a_width_that_the_heads_do_not_divide_names_both():
 
 
 def test_a_sample_of_a_large_set_is_kept_and_predict_still_gives_the_labels(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimator, "_BANK_ROWS", 20)
+    monkeypatch.setattr(fitting, "_BANK_ROWS", 20)
     features, _ = blobs(60, n_views=3)
     model = MFAVBsClustering(3, dim=16, epochs=2, device="cpu", random_state=0).fit(features)
     assert len(model.network_.bank_probabilities) == 20
@@ -470,7 +461,7 @@ def test_instance_weight_is_of_the_loss():
     assert half["total"] == pytest.approx(
         0.5 * half["instance"] + half["cluster"] + 0.3 * half["balance"]
     )
-    assert half["instance"] < without["instance"]
+    assert "instance" not in without
 
 
 def test_an_interrupted_run_goes_on_with_its_own_projection(tmp_path, monkeypatch):

@@ -20,11 +20,28 @@ def test_shapes_from_features_to_logits(n, v, t, f):
     network, tokens = small_network(features, k=4, n_cluster_heads=3, dim=8)
     assert tokens.shape == (n, v, t, 8)
     assert tokens.dtype == torch.float32
-    za, zb, qa, qb = network(tokens[:, 0], tokens[:, -1])
-    assert za.shape == zb.shape
-    assert len(za) == n
-    assert qa.shape == qb.shape == (3, n, 4)
-    assert all(x.isfinite().all() for x in (za, zb, qa, qb))
+    halves = network(tokens[:, 0], tokens[:, -1])
+    for half in halves:
+        assert half.shape == (n, 8)
+        assert len(network.instance_head(half)) == n
+        logits = network.cluster_heads(half)
+        assert logits.shape == (3, n, 4)
+        assert logits.isfinite().all()
+
+
+def test_what_a_network_says_of_itself():
+    network, _ = small_network(blobs(20, 2, 5, 12)[0], dim=8)
+    assert (network.n_tokens, network.n_features, network.width) == (5, 12, 8)
+    assert network.device == torch.device("cpu")
+    assert network.n_kept == 0
+    network.keep(torch.rand(7, 3), torch.rand(7, 8))
+    assert network.n_kept == 7
+
+
+def test_some_rows_are_projected_as_all_are():
+    features, _ = blobs(30)
+    network, tokens = small_network(features)
+    torch.testing.assert_close(network.project(features, np.array([5, 2, 5])), tokens[[5, 2, 5]])
 
 
 def test_the_length_of_a_feature_is_nothing():

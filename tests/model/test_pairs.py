@@ -27,7 +27,7 @@ def draws(m, n_views, times=40):
 
 def seen(pair, i):
     """The (row, view) that both halves of the i-th pair have seen after fusion."""
-    return {(pair.row[i].item(), view[i].item()) for view in (pair.one, pair.other)}
+    return {(pair.image[i].item(), view[i].item()) for view in (pair.view_a, pair.view_b)}
 
 
 @pytest.mark.parametrize("n_views", range(1, 7))
@@ -42,8 +42,8 @@ def test_an_image_that_is_its_own_neighbour_deals_its_views_out(n_views):
     rows, itself = torch.arange(N), torch.arange(N)[:, None]
     for seed in range(40):
         one, two = disjoint_pairs(rows, itself, n_views, generator(seed))
-        assert torch.equal(one.row, rows)
-        assert torch.equal(two.row, rows)
+        assert torch.equal(one.image, rows)
+        assert torch.equal(two.image, rows)
         assert not any(seen(one, i) & seen(two, i) for i in range(N))
 
 
@@ -57,20 +57,20 @@ def test_a_single_neighbour_keeps_the_pairs_apart_by_view(n_views):
 @pytest.mark.parametrize("m", [1, 3, 10])
 def test_both_pairs_are_of_the_neighbourhood(m, n_views):
     for rows, neighbours, (one, two) in draws(m, n_views, times=10):
-        itself = one.row == rows
+        itself = one.image == rows
         assert 0 < itself.sum() < B
-        assert (itself | (one.row[:, None] == neighbours[rows]).any(1)).all()
-        same = two.row == one.row
-        assert (same | (two.row[:, None] == neighbours[rows]).any(1)).all()
+        assert (itself | (one.image[:, None] == neighbours[rows]).any(1)).all()
+        same = two.image == one.image
+        assert (same | (two.image[:, None] == neighbours[rows]).any(1)).all()
         if n_views >= 4:
             assert 0 < same.sum() < B or m == 1
         else:
             assert m == 1 or not same.any()  # too few views for two pairs of one image
         for pair in (one, two):
-            assert pair.one.shape == pair.other.shape == (B,)
-            assert min(pair.one.min(), pair.other.min()) >= 0
-            assert max(pair.one.max(), pair.other.max()) < n_views
-            assert n_views < (4 if m == 1 else 2) or (pair.one != pair.other).all()
+            assert pair.view_a.shape == pair.view_b.shape == (B,)
+            assert min(pair.view_a.min(), pair.view_b.min()) >= 0
+            assert max(pair.view_a.max(), pair.view_b.max()) < n_views
+            assert n_views < (4 if m == 1 else 2) or (pair.view_a != pair.view_b).all()
 
 
 @pytest.mark.parametrize("m", [3, 10])
@@ -78,8 +78,8 @@ def test_every_view_and_every_neighbour_takes_part(m):
     n_views, views, members = 5, set(), set()
     for rows, neighbours, pairs in draws(m, n_views):
         for pair in pairs:
-            views |= set(zip(pair.one.tolist(), pair.other.tolist()))
-        at = (pairs[1].row[:, None] == neighbours[rows]).nonzero()[:, 1]
+            views |= set(zip(pair.view_a.tolist(), pair.view_b.tolist()))
+        at = (pairs[1].image[:, None] == neighbours[rows]).nonzero()[:, 1]
         members |= set(at.tolist())
     assert views == {(a, b) for a in range(n_views) for b in range(n_views) if a != b}
     assert members == set(range(m))
@@ -91,8 +91,8 @@ def test_a_paper_pair_is_two_augmentations_of_one_image(n_views):
     combinations = set()
     for seed in range(60):
         pair = paper_pair(rows, n_views, generator(seed))
-        assert torch.equal(pair.row, rows)
-        combinations |= set(zip(pair.one.tolist(), pair.other.tolist()))
+        assert torch.equal(pair.image, rows)
+        combinations |= set(zip(pair.view_a.tolist(), pair.view_b.tolist()))
     # The clean view 0 stays out where there are two others.
     views = range(n_views) if n_views < 3 else range(1, n_views)
     expected = {(a, b) for a in views for b in views if a != b} or {(0, 0)}

@@ -57,13 +57,15 @@ def test_a_direction_in_which_views_differ_counts_less_than_one_in_which_images_
     assert image > 5 * view
 
 
-def test_as_posterior_mean_of_discriminant_analysis():
-    """Diagonal scatter has a closed form: signal / (signal + noise) over the root of the noise."""
+@pytest.mark.parametrize("n_views", [1, 2, 5])
+def test_as_posterior_mean_of_discriminant_analysis(n_views, monkeypatch):
+    """Diagonal scatter has a closed form: s / (s + c), s the signal over the noise of a view."""
     within, between = torch.tensor([0.3, 0.1, 0.2]), torch.tensor([4.0, 0.1, 1.0])
     noise = within + within.mean()
+    monkeypatch.setattr(projection, "_COMMON", 1 / n_views)
     found = projection._discriminant(within.diag(), between.diag(), 3)
-    signal = between / noise
-    expected = signal / (signal + 1) / noise.sqrt()
+    # The noise of the mean of v views is a v-th of one view's.
+    expected = between / (between + noise / n_views) / noise.sqrt()
     torch.testing.assert_close(found.abs()[[0, 2, 1], [0, 1, 2]], expected[[0, 2, 1]])
 
 

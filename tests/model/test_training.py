@@ -6,20 +6,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from feature_blobs import blobs, small_network
 
 from mfavbs import MFAVBsClustering
-from mfavbs.errors import RunError
+from mfavbs.errors import MfavbsError, RunError
 from mfavbs.model import training
+from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.neighbours import nearest_neighbours
 from mfavbs.model.network import mean_view
-from mfavbs.model.training import default_epochs, train
+from mfavbs.model.training import train
 
 FEATURES, Y = blobs(48, n_views=3, k=3)
 
 
-def run(objective="disjoint", *, epochs=4, seed=0, network_seed=0, rows=48, **options):
+ABOUT = {"seed": 0, "features": "a hash"}
+
+
+def run(
+    objective="disjoint",
+    *,
+    epochs=4,
+    seed=0,
+    network_seed=0,
+    rows=48,
+    checkpoint=None,
+    **options,
+):
     """The history of a run, and the network that it trained."""
     network, tokens = small_network(FEATURES[:rows], seed=network_seed)
     neighbours = nearest_neighbours(mean_view(tokens), min(5, rows - 1))
@@ -30,9 +42,9 @@ def run(objective="disjoint", *, epochs=4, seed=0, network_seed=0, rows=48, **op
         objective=objective,
         epochs=epochs,
         batch_size=options.pop("batch_size", 20),
-        learning_rate=5e-3,
+        learning_rate=options.pop("learning_rate", 5e-3),
         seed=seed,
-        accelerator=Accelerator(cpu=True),
+        checkpoint=Checkpoint(checkpoint, ABOUT),
         **options,
     )
     return history, network
@@ -133,14 +145,14 @@ class Stop(BaseException):
 
 def stop_after_saving(monkeypatch, epochs):
     """Be interrupted as soon as ``epochs`` of them are saved."""
-    save = training._save
+    write = Checkpoint.write
 
-    def save_and_stop(*args):
-        save(*args)
-        if len(args[-1]) == epochs:
+    def write_and_stop(self, history, *args, **parts):
+        write(self, history, *args, **parts)
+        if len(history) == epochs:
             raise Stop
 
-    monkeypatch.setattr(training, "_save", save_and_stop)
+    monkeypatch.setattr(Checkpoint, "write", write_and_stop)
 
 
 def stop_at_step(monkeypatch, step):
@@ -190,13 +202,11 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
         run(checkpoint=checkpoint)
     saved = checkpoint.read_bytes()
 
-    def half(state, path):
-        Path(path).write_bytes(saved[: len(saved) // 2])
-        raise OSError("No space left on device")
-
     monkeypatch.undo()
-    monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(RunError, match="No space left"):
+    (tmp_path / "training.pt.partial").symlink_to("/dev/full")  # every write finds no room
+    with pytest.raises(
+        RunError, match=r"training\.pt cannot be written: No space left on device\."
+    ):
         run(checkpoint=checkpoint)
     assert checkpoint.read_bytes() == saved
 
@@ -250,14 +260,6 @@ def test_a_damaged_checkpoint_is_refused_by_name(checkpoint, damage):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize(("epochs", "batch_size"), [(2, 20), (6, 20), (4, 10), (4, 48)])
-def test_a_checkpoint_of_another_schedule_is_refused(epochs, batch_size, tmp_path):
-    checkpoint = tmp_path / "training.pt"
-    run(epochs=4, checkpoint=checkpoint)
-    with pytest.raises(RunError, match=r"training\.pt"):
-        run(epochs=epochs, batch_size=batch_size, checkpoint=checkpoint)
-
-
 class Hostile:
     """Unpickled, it would make a folder."""
 
@@ -283,15 +285,6 @@ def test_quiet_unless_asked(capsys):
     assert capsys.readouterr().out == ""  # whatever is shown goes to stderr
 
 
-@pytest.mark.parametrize(("n", "batch_size"), [(10, 512), (512, 512), (1797, 512), (10**6, 512)])
-def test_default_epochs_make_enough_steps_and_no_more(n, batch_size):
-    epochs, steps = default_epochs(n, batch_size), math.ceil(n / batch_size)
-    least = default_epochs(10**9, 1)
-    assert epochs >= least
-    assert epochs * steps >= training.MIN_STEPS
-    assert epochs == least or (epochs - 1) * steps < training.MIN_STEPS
-
-
 @pytest.mark.parametrize("epochs", [1, 2, 9, 10, 11])
 def test_any_number_of_steps_makes_a_schedule(epochs):
     features, _ = blobs(30, 1, 1, n_features=16, k=3, noise=0.1, seed=0)
@@ -299,12 +292,32 @@ def test_any_number_of_steps_makes_a_schedule(epochs):
     assert len(model.fit(features).loss_history_) == epochs
 
 
-def test_a_checkpoint_of_other_features_is_refused(tmp_path):
-    one, _ = blobs(30, 1, 1, n_features=16, k=3, noise=0.1, seed=0)
-    other, _ = blobs(30, 1, 1, n_features=16, k=3, noise=0.1, seed=1)
-    model = MFAVBsClustering(3, dim=16, epochs=2, device="cpu", random_state=0)
-    model.fit(one, checkpoint=tmp_path / "c.pt")
-    with pytest.raises(RunError, match="other features"):
-        model.fit(other, checkpoint=tmp_path / "c.pt")
-    with pytest.raises(RunError, match="learning_rate"):
-        model.set_params(learning_rate=0.5).fit(one, checkpoint=tmp_path / "c.pt")
+def test_an_instance_loss_of_weight_nothing_is_not_computed(monkeypatch):
+    monkeypatch.setattr(training, "instance_loss", None)  # would raise
+    network, _ = small_network(FEATURES)
+    before = {name: x.clone() for name, x in network.instance_head.state_dict().items()}
+    history, trained = run(instance_weight=0.0)
+    for entry in history:
+        assert "instance" not in entry
+        assert entry["total"] == pytest.approx(entry["cluster"] + entry["balance"], abs=1e-5)
+    after = trained.instance_head.state_dict()
+    assert all(torch.equal(x, after[name]) for name, x in before.items())
+
+
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+def test_the_instance_loss_has_no_say_but_by_its_weight(objective):
+    network, tokens = small_network(FEATURES)
+    rows = torch.arange(48)
+    pairs = training._draw_pairs(
+        objective, rows, rows[:, None], 3, torch.Generator().manual_seed(0)
+    )
+    with_it = training.step_losses(network, tokens, pairs, 1.0)
+    without = training.step_losses(network, tokens, pairs, 0.0)
+    assert with_it[0] > 0 == without[0]
+    assert all(torch.equal(x, y) for x, y in zip(with_it[1:], without[1:]))
+
+
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+def test_a_training_that_diverges_says_so(objective, tmp_path):
+    with pytest.raises(MfavbsError, match=r"diverged in epoch \d.*learning_rate below 1e\+30"):
+        run(objective, learning_rate=1e30, checkpoint=tmp_path / "training.pt")

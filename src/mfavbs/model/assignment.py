@@ -39,7 +39,7 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
     tuple of Tensor
         (h, n, k) probabilities that sum to 1 over k, and (n, d) representations of unit length.
     """
-    device = network.mean.device
+    device = network.device
     probabilities, representations = [], []
     for part in tokens.split(_CHUNK):
         part = part.to(device)  # (b, v, t, d)

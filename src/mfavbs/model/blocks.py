@@ -86,6 +86,11 @@ class FAVB(nn.Module):
 class MFAVBs(nn.Module):
     """M fusing-augmenting blocks in a row, each fed with the pair the one before split off.
 
+    Where a ViT sees a single token, attention has one place to look at: its softmax is 1 whatever
+    query and key say, so that attention is a linear map of the values, and the weights of queries
+    and keys (16 % of all with one token and ``"channel"``) never learn. With ``"token"`` the
+    larger ViT sees two tokens at least, one of each view, and attends between them.
+
     Parameters
     ----------
     dim

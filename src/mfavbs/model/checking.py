@@ -8,8 +8,10 @@ import os
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
+from torch import Tensor
 
 from mfavbs.errors import SourceError
 from mfavbs.images import Images, is_of_images, is_of_paths
@@ -22,8 +24,9 @@ _FEATURES_ONLY = (
 
 
 def check_features(estimator: BaseEstimator, X, *, reset: bool) -> np.ndarray:
-    """(n, v, t, d), finite; a memory-mapped array stays one."""
+    """(n, v, t, d), finite; a memory-mapped array stays one, a tensor of any kind is taken."""
     _check_no_names(X)
+    X = _as_array(X)
     array = check_array(
         X,
         dtype=[np.float32, np.float64, np.float16],
@@ -62,6 +65,11 @@ def _check_no_pixels(array: np.ndarray) -> None:
         raise SourceError(f"X: {error}; {_FEATURES_ONLY}") from error
     if images:
         raise SourceError(f"X is {array.dtype} of shape {array.shape}, images; {_FEATURES_ONLY}")
+def _as_array(X: Any) -> Any:
+    if not isinstance(X, Tensor):
+        return X
+    X = X.detach().cpu()
+    return (X.float() if X.dtype == torch.bfloat16 else X).numpy()  # numpy has no bfloat16
 
 
 def _check_finite(features: np.ndarray) -> None:

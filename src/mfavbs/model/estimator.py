@@ -6,42 +6,27 @@ Out: labels (n,), probabilities (n, k), representations (n, width).
 
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from mfavbs.errors import SourceError
-from mfavbs.model.assignment import assign, average_with_neighbours, decide
+from mfavbs.model.assignment import assign, decide
 from mfavbs.model.blocks import Fusion
 from mfavbs.model.checking import check_features
-from mfavbs.model.head_selection import choose_head
-from mfavbs.model.neighbours import nearest_neighbours
-from mfavbs.model.network import Network, mean_view
+from mfavbs.model.fitting import answer, fit_network
+from mfavbs.model.isolation import own_settings
 from mfavbs.model.saving import load_model, save_model
-from mfavbs.model.training import (
-    Objective,
-    accelerator_on,
-    default_epochs,
-    restore_projection,
-    train,
-)
-
-_GATE = 0.05  # on Imagenette, seed 0: ACC 0.946 with 0.01, 0.948 with 0.05 and with 0.1
-_CLUSTER_HEADS = 8
-# On Imagenette with classes of 400 down to 40 images: ACC 0.86 with 0.2 or 0.3, 0.84 with 0.4.
-_BALANCE = 0.3
-_BANK_ROWS = 100_000  # images kept to answer others with: bounds the size of the model
+from mfavbs.model.training import Objective
 
 
 class MFAVBsClustering(
@@ -57,13 +42,15 @@ class MFAVBsClustering(
         Both fuse two views of an image. ``"disjoint"`` contrasts them with two other views of it
         or of a neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
     fusion
-        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.MFAVBs`.
+        ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.MFAVBs`; ``"auto"`` is
+        the first for the disjoint objective and the second for the paper's.
     n_blocks
         M >= 0, fusing-augmenting blocks in a row.
     shared_depth, fused_depth
         Transformer blocks in the shared-weight ViT and in the larger one.
     n_attention_heads
-        Of both ViTs; divides ``dim``.
+        Of both ViTs; divides ``dim``. With a single token attention is a linear map, however many
+        heads it has, see :class:`mfavbs.MFAVBs`.
     dim
         Width of the network's tokens: directions kept of the features.
     gate
@@ -81,20 +68,22 @@ class MFAVBsClustering(
         Neighbours of an image taken for positives; in small sets no more than half of what a
         cluster holds on average. 0 takes the image's own views, and asks no neighbour at the end.
     epochs
-        Passes over the images; ``None`` is as many as make 300 steps, and 4 at least.
+        Passes over the images; ``None`` is as many as make 300 steps, and 4 at least, for the
+        disjoint objective, and 2,000 steps and 50 at least for the paper's.
     batch_size
-        Images in a batch, at the most.
+        Images in a batch, at the most, and half as many as clusters at least. ``"auto"`` is 256,
+        or half of ``n_clusters`` where that is more.
     learning_rate
         Peak of the one-cycle schedule.
     instance_weight
-        Weight of the instance loss beside the cluster loss; ``"auto"`` is 0 for the disjoint
-        objective and 1 for the paper's.
+        Weight of the instance loss beside the cluster loss, which is not computed at 0; ``"auto"``
+        is 0 for the disjoint objective and 1 for the paper's.
     balance_weight
         Weight of the balance loss beside the cluster loss, and beside the linear rule where the
         head is chosen: how much clusters of equal size are wanted. ``"auto"`` is 0.3 for the
         disjoint objective and 1 for the paper's.
     device
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``, or any other name torch has for one.
     random_state
         Seed; the same seed on the same machine gives the same labels.
     verbose
@@ -117,6 +106,19 @@ class MFAVBsClustering(
     n_features_in_
         Width d of the features.
 
+    Notes
+    -----
+    Every feature is scaled to unit length first: directions are compared, as encoders of images
+    want it. Where the length of a row says something too (positions, counts, measurements), append
+    a constant column of about that length, as in
+    ``np.c_[X, np.full(len(X), np.linalg.norm(X, axis=1).mean())]``: the length then decides the
+    direction.
+
+    Rows equal to the last bit, copies of one image, are trained on once and all labelled.
+
+    A model that was loaded has no ``labels_``, ``confidences_`` and ``probabilities_``, which are
+    of the images and not of the model (:meth:`predict_proba` gives them again); all else it has.
+
     References
     ----------
     Improve Contrastive Clustering Performance by Multiple Fusing-Augmenting ViT Blocks, arXiv
@@ -137,7 +139,7 @@ class MFAVBsClustering(
     _parameter_constraints: ClassVar[dict] = {
         "n_clusters": [Interval(Integral, 2, None, closed="left")],
         "objective": [StrOptions({"disjoint", "paper"})],
-        "fusion": [StrOptions({"channel", "token", "none"})],
+        "fusion": [StrOptions({"auto", "channel", "token", "none"})],
         "n_blocks": [Interval(Integral, 0, None, closed="left")],
         "shared_depth": [Interval(Integral, 0, None, closed="left")],
         "fused_depth": [Interval(Integral, 0, None, closed="left")],
@@ -148,7 +150,7 @@ class MFAVBsClustering(
         "n_cluster_heads": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "n_neighbors": [Interval(Integral, 0, None, closed="left")],
         "epochs": [Interval(Integral, 1, None, closed="left"), None],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "instance_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "balance_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
@@ -162,7 +164,7 @@ class MFAVBsClustering(
         n_clusters: int = 8,
         *,
         objective: Objective = "disjoint",
-        fusion: Fusion = "channel",
+        fusion: Fusion | Literal["auto"] = "auto",
         n_blocks: int = 1,
         shared_depth: int = 1,
         fused_depth: int = 1,
@@ -173,7 +175,7 @@ class MFAVBsClustering(
         n_cluster_heads: int | Literal["auto"] = "auto",
         n_neighbors: int = 10,
         epochs: int | None = None,
-        batch_size: int = 256,
+        batch_size: int | Literal["auto"] = "auto",
         learning_rate: float = 1e-3,
         instance_weight: float | Literal["auto"] = "auto",
         balance_weight: float | Literal["auto"] = "auto",
@@ -202,6 +204,7 @@ class MFAVBsClustering(
         self.random_state = random_state
         self.verbose = verbose
 
+    @own_settings()
     def fit(self, X, y: object = None, *, checkpoint: Path | None = None) -> "MFAVBsClustering":
         """Train the network on features and cluster them.
 
@@ -209,98 +212,57 @@ class MFAVBsClustering(
         ----------
         X
             (n, d) features, or (n, v, d) or (n, v, t, d) of v views of t tokens; view 0 is the
-            clean one, token 0 the pooled feature.
+            clean one, token 0 the pooled feature. An array or a tensor.
         y
             Ignored.
         checkpoint
-            File written after every epoch and gone on from where it exists.
+            File written after every epoch and gone on from where it exists; one of other features
+            or parameters is refused.
 
         Raises
         ------
         SourceError
             (a ValueError) If there are fewer images than clusters, or features that are not
             finite.
+        MfavbsError
+            If the training diverges.
         """
         self._validate_params()
         features = check_features(self, X, reset=True)
-        n, _, n_tokens, n_features = features.shape
-        if n < self.n_clusters:
-            raise SourceError(
-                f"n_samples={n} should be >= n_clusters={self.n_clusters}; "
-                "lower n_clusters= or add images."
-            )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        generator = torch.Generator().manual_seed(seed)
-        self.network_ = self._build(n_features, n_tokens, seed)
-        self.network_.fit_projection(features, generator)
-        restore_projection(self.network_, checkpoint)
-        tokens = self.network_.project(features)  # (n, v, t, width)
-        embeddings = mean_view(tokens)  # (n, width)
-        # Half of what a cluster holds on average: in small sets more would be of other clusters.
-        m = min(self.n_neighbors, n - 1, max(3, n // (2 * self.n_clusters)))
-        # Without neighbours an image is its own: its views are its only positives.
-        neighbours = nearest_neighbours(embeddings, m) if m else torch.arange(n)[:, None]
-        if self._choose("init", "k-means++", "random") == "k-means++":
-            self.network_.start_heads(embeddings, neighbours, seed)
-        balance_weight = self._choose("balance_weight", _BALANCE, 1.0)
-        self.loss_history_ = train(
-            self.network_,
-            tokens,
-            neighbours,
-            objective=self.objective,
-            epochs=self.epochs or default_epochs(n, self.batch_size),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            instance_weight=self._choose("instance_weight", 0.0, 1.0),
-            balance_weight=balance_weight,
-            seed=seed,
-            accelerator=accelerator_on(self.device),
-            checkpoint=checkpoint,
-            verbose=self.verbose,
-        )
-        self.probabilities_ = self._answer(tokens, embeddings, balance_weight, generator).numpy()
+        parameters = self.get_params()
+        fitted = fit_network(features, parameters, checkpoint)
+        # What was fitted, whatever `set_params` says later.
+        self._fitted_parameters = parameters
+        self.network_, self.head_, self.probabilities_, self.loss_history_ = fitted
         self.labels_, self.confidences_ = decide(self.probabilities_)
         return self
-
-    def _answer(
-        self, tokens: Tensor, embeddings: Tensor, balance_weight: float, generator: torch.Generator
-    ) -> Tensor:
-        """Choose the head that answers; its probabilities (n, k)."""
-        if self.objective == "paper" or not self.n_neighbors:  # nothing is asked of neighbours
-            probabilities, _ = assign(self.network_, tokens)  # (h, n, k)
-            self.head_ = choose_head(probabilities, embeddings, balance_weight)
-            return probabilities[self.head_].clone()  # a view would keep every head's in memory
-        rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
-        kept = tokens if len(rows) == len(tokens) else tokens[rows]
-        probabilities, representations = assign(self.network_, kept)  # (h, m, k), (m, d)
-        # As the model keeps them, so that `predict` gives the same.
-        answers, bank = probabilities.half(), representations.half()
-        probabilities = average_with_neighbours(probabilities, representations, answers, bank)
-        self.head_ = choose_head(probabilities, embeddings[rows], balance_weight)
-        self.network_.keep(answers[self.head_], bank)
-        if kept is tokens:
-            return probabilities[self.head_].clone()
-        return self._probabilities(tokens)
 
     def predict(self, X) -> np.ndarray:
         """Cluster (n,) of every image in ``X``; for the rows of ``fit`` these are ``labels_``."""
         return self.predict_proba(X).argmax(axis=1)
 
+    @own_settings()
     def predict_proba(self, X) -> np.ndarray:
         """Probability (n, k) of every cluster for every image in ``X``."""
-        return self._probabilities(self._project(X)).numpy()
+        tokens = self._project(X)
+        return answer(self.network_, tokens, self.head_).numpy()
 
+    @own_settings()
     def transform(self, X) -> np.ndarray:
         """Representation (n, dim) of every image in ``X``, of unit length."""
-        return assign(self.network_, self._project(X), slice(0, 0))[1].numpy()
+        tokens = self._project(X)
+        return assign(self.network_, tokens, slice(0, 0))[1].numpy()
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``; nothing is pickled."""
         save_model(self, folder)
 
     @classmethod
+    @own_settings()
     def load(cls, folder: str | Path, device: str = "auto") -> "MFAVBsClustering":
         """Read back what :meth:`save` wrote, onto ``device``.
+
+        It has all the attributes but ``labels_``, ``confidences_`` and ``probabilities_``.
 
         Raises
         ------
@@ -309,46 +271,10 @@ class MFAVBsClustering(
         """
         return load_model(cls, folder, device)
 
-    def _choose(self, name: str, disjoint: Any, paper: Any) -> Any:
-        """Parameter ``name``, or what its ``"auto"`` stands for under the objective."""
-        value = getattr(self, name)
-        return value if value != "auto" else disjoint if self.objective == "disjoint" else paper
-
-    def _build(self, n_features: int, n_tokens: int, seed: int) -> Network:
-        if self.dim % self.n_attention_heads:
-            raise SourceError(
-                f"dim={self.dim} should be a multiple of "
-                f"n_attention_heads={self.n_attention_heads}."
-            )
-        with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers alone
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA too
-            return Network(
-                n_features,
-                n_tokens,
-                self.n_clusters,
-                self._choose("n_cluster_heads", _CLUSTER_HEADS, 1),
-                self.dim,
-                n_blocks=self.n_blocks,
-                shared_depth=self.shared_depth,
-                fused_depth=self.fused_depth,
-                n_heads=self.n_attention_heads,
-                fusion=self.fusion,
-                gate=self._choose("gate", _GATE, None),
-            )
-
-    def _probabilities(self, tokens: Tensor) -> Tensor:
-        network, own = self.network_, slice(self.head_, self.head_ + 1)
-        probabilities, representations = assign(network, tokens, own)  # (1, n, k), (n, d)
-        if len(network.bank_probabilities):
-            answers = network.bank_probabilities.cpu()[None]
-            bank = network.bank_representations.cpu()
-            probabilities = average_with_neighbours(probabilities, representations, answers, bank)
-        return probabilities[0]
-
     def _project(self, X) -> Tensor:
         check_is_fitted(self)
         features = check_features(self, X, reset=False)
-        expected = self.network_.mean.shape[0]
+        expected = self.network_.n_tokens
         if features.shape[2] != expected:
             raise SourceError(
                 f"X has {features.shape[2]} tokens a view, but MFAVBsClustering was fitted with "
@@ -363,4 +289,4 @@ class MFAVBsClustering(
 
     @property
     def _n_features_out(self) -> int:
-        return self.dim
+        return self.network_.width

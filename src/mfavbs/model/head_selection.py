@@ -32,8 +32,10 @@ def choose_head(probabilities: Tensor, embeddings: Tensor, balance_weight: float
     Returns
     -------
     int
-        In [0, h).
+        In [0, h); of one head, that one.
     """
+    if len(probabilities) == 1:
+        return 0
     balance = torch.stack([balance_loss(p) for p in probabilities])
     error = leave_one_out_ridge_error(probabilities, embeddings)
     return int((error + balance_weight * balance).argmin())

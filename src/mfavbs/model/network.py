@@ -1,7 +1,7 @@
 """All that is trained: a projection of the features, the MFAVBs, the two kinds of heads.
 
 In: features of images, (n, v, t, f).
-Out: instance embeddings (b, e) and cluster logits (h, b, k) for pairs of views.
+Out: representations (b, d) of pairs of views, and the heads that they are contrasted through.
 """
 
 import itertools
@@ -29,7 +29,7 @@ _CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-m
 
 
 class Network(nn.Module):
-    """Features of a pair of views -> what the losses contrast.
+    """Tokens of a pair of views -> a representation of each, for the heads to look at.
 
     The features are l2-normalised, centred and projected onto ``dim`` components
     (:func:`mfavbs.model.fit_projection`), which are fitted once and stay fixed: the network
@@ -75,20 +75,41 @@ class Network(nn.Module):
         self.instance_head = InstanceHead(dim)
         self.cluster_heads = ClusterHeads(dim, n_clusters, n_cluster_heads)
 
-    def forward(self, view: Tensor, partner: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        a, b = self.mfavbs(view, partner)  # (b, t, d), (b, t, d)
-        a, b = a[:, 0], b[:, 0]  # (b, d): the pooled token, which has seen the others
-        return (
-            self.instance_head(a),  # (b, e)
-            self.instance_head(b),
-            self.cluster_heads(a),  # (h, b, k)
-            self.cluster_heads(b),
-        )
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return self.mean.device
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens t of a view."""
+        return self.mean.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Width f of the encoder's tokens."""
+        return self.mean.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Width d of the tokens inside, and of a representation."""
+        return self.components.shape[1]
+
+    @property
+    def n_kept(self) -> int:
+        """Training images kept, m, whose answers are averaged with an image's own."""
+        return len(self.bank_probabilities)
+
+    def forward(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.mfavbs(view_a, view_b)  # (b, t, d), (b, t, d)
+        return a[:, 0], b[:, 0]  # (b, d): the pooled token, which has seen the others
 
     @torch.no_grad()
-    def fit_projection(self, features: np.ndarray, generator: torch.Generator) -> None:
-        """Fit mean and components on ``features`` (n, v, t, f)."""
-        mean, components = fit_projection(features, self.components.shape[1], generator)
+    def fit_projection(
+        self, features: np.ndarray, generator: torch.Generator, rows: np.ndarray | None = None
+    ) -> None:
+        """Fit mean and components on ``features`` (n, v, t, f), or on those ``rows`` of them."""
+        mean, components = fit_projection(features, self.width, generator, rows)
         self.mean.copy_(mean)
         self.components.copy_(components)
 
@@ -122,13 +143,13 @@ class Network(nn.Module):
             prototypes[filled] = F.normalize(centroids[filled], dim=-1)
 
     @torch.no_grad()
-    def project(self, features: np.ndarray) -> Tensor:
-        """Project features (n, v, t, f) to tokens (n, v, t, d), float32, on the CPU."""
-        n, v, t, _ = features.shape
-        tokens = torch.empty(n, v, t, self.components.shape[1])
+    def project(self, features: np.ndarray, rows: np.ndarray | None = None) -> Tensor:
+        """Project features (n, v, t, f), or ``rows`` of them, to tokens (n, v, t, d) on the CPU."""
+        rows = np.arange(len(features)) if rows is None else rows
+        tokens = torch.empty(len(rows), *features.shape[1:3], self.width, dtype=torch.float32)
         mean, components = self.mean.cpu(), self.components.cpu()
-        for start in range(0, n, _CHUNK):
-            part = unit(features[start : start + _CHUNK])
+        for start in range(0, len(rows), _CHUNK):
+            part = unit(features[rows[start : start + _CHUNK]])
             tokens[start : start + _CHUNK] = (part - mean) @ components
         return tokens
 

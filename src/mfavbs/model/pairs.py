@@ -17,11 +17,11 @@ from torch import Tensor
 
 
 class Pair(NamedTuple):
-    """Row of the image and numbers of the two views of each pair; each (b,)."""
+    """Row of the image and numbers of its two views, of each pair; each (b,)."""
 
-    row: Tensor
-    one: Tensor
-    other: Tensor
+    image: Tensor
+    view_a: Tensor
+    view_b: Tensor
 
 
 def paper_pair(rows: Tensor, n_views: int, generator: torch.Generator) -> Pair:

@@ -12,21 +12,26 @@ from torch import Tensor
 
 _ROWS = 20_000  # images that it is fitted on: bounds its time
 _CHUNK = 2048  # images whose scatter is summed at once
+# c: noise that the views of an image share, over that of one view. With 1 / v instead, for 5 views
+# of 2,000 Imagenette photographs, training ends at 0.82 ACC instead of 0.93, seeds 0 and 1.
+_COMMON = 1.0
 _WIDEST = 2048  # beyond it features are first reduced to as many principal components
 
 
 def fit_projection(
-    features: np.ndarray, dim: int, generator: torch.Generator
+    features: np.ndarray, dim: int, generator: torch.Generator, rows: np.ndarray | None = None
 ) -> tuple[Tensor, Tensor]:
     """Directions in which images differ, weighted by how little their own views do.
 
     Discriminant analysis with every image a class of its own and its views the samples: whitened
     by the scatter within images, the directions of largest scatter between them, each scaled by
-    the share of it that is signal, s / (s + 1). That is the posterior mean of probabilistic
-    linear discriminant analysis (Ioffe, ECCV 2006). To the scatter within images as much again is
-    added evenly over all directions: augmentations do not show all that is noise, and with few
-    images not even what they do. With one view there is nothing to be learned from views, and
-    the components are the principal ones.
+    its share of signal, s / (s + c), where s is the signal of one view over its noise: the
+    posterior mean of probabilistic linear discriminant analysis (Ioffe, ECCV 2006). Were the noise
+    of v views independent, c = 1 / v would be right for their mean; what they have in common does
+    not average out, and c is 1. To the scatter within images as much again is added evenly over
+    all directions: augmentations do not show all that is noise, and with few images not even what
+    they do. With one view there is nothing to be learned from views, and the components are the
+    principal ones.
 
     Parameters
     ----------
@@ -36,6 +41,8 @@ def fit_projection(
         d.
     generator
         Draws the images that it is fitted on where there are more than 20,000.
+    rows
+        (m,) images to look at; all by default.
 
     Returns
     -------
@@ -44,7 +51,8 @@ def fit_projection(
         the projected channels are of about unit size. Where f or n is less than d the last of
         them are zero.
     """
-    rows = torch.randperm(len(features), generator=generator)[:_ROWS].sort().values.numpy()
+    rows = np.arange(len(features)) if rows is None else rows
+    rows = rows[torch.randperm(len(rows), generator=generator)[:_ROWS].sort().values.numpy()]
     n, v, t, f = (len(rows), *features.shape[1:])
     mean = torch.zeros(t, f)
     for part in _chunks(rows):
@@ -87,7 +95,7 @@ def _discriminant(within: Tensor, between: Tensor, dim: int) -> Tensor:
     whiten = axes * spread.rsqrt()  # (f, f)
     signal, axes = torch.linalg.eigh(whiten.T @ between @ whiten)
     signal, axes = signal.flip(0)[:dim].clamp_min(0), axes.flip(1)[:, :dim]
-    return whiten @ axes * (signal / (signal + 1))
+    return whiten @ axes * (signal / (signal + _COMMON))
 
 
 def _principal(features: np.ndarray, rows: np.ndarray, mean: Tensor) -> Tensor:

@@ -233,7 +233,6 @@ def write_record(folder: Path, metrics: dict[str, Any], record: dict[str, Any]) 
 def tidy_run(folder: Path) -> None:
     """Remove what a finished run needs no more."""
     try:
-        (folder / CHECKPOINT).with_suffix(PARTIAL).unlink(missing_ok=True)
         for name in (CHECKPOINT, UNFINISHED):
             for path in (folder / (name + PARTIAL), folder / name):
                 path.unlink(missing_ok=True)

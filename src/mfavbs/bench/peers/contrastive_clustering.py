@@ -83,8 +83,8 @@ def contrastive_clustering(
     for _ in range(max(min_epochs, math.ceil(min_steps / n_batches))):
         for rows in torch.randperm(n, generator=generator).tensor_split(n_batches):
             pair = paper_pair(rows, n_views, generator)
-            za, pa = network(views[pair.row, pair.one])
-            zb, pb = network(views[pair.row, pair.other])
+            za, pa = network(views[pair.image, pair.view_a])
+            zb, pb = network(views[pair.image, pair.view_b])
             balance = balance_loss(pa) + balance_loss(pb)
             loss = instance_loss(za, zb) + cluster_loss(pa, pb) + balance
             optimizer.zero_grad()

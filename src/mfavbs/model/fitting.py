@@ -1,0 +1,153 @@
+"""From features to a trained network and every image's probabilities.
+
+In: features (n, v, t, d), the estimator's parameters.
+Out: the network, the head that answers, probabilities (n, k), the losses of every epoch.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from mfavbs.devices import pick_device
+from mfavbs.errors import SourceError
+from mfavbs.model.assignment import assign, average_with_neighbours
+from mfavbs.model.checkpoint import Checkpoint
+from mfavbs.model.copies import find_copies
+from mfavbs.model.defaults import resolve
+from mfavbs.model.head_selection import choose_head
+from mfavbs.model.isolation import DrawnFrom
+from mfavbs.model.neighbours import nearest_neighbours
+from mfavbs.model.network import Network, mean_view
+from mfavbs.model.training import train
+
+_BANK_ROWS = 100_000  # images kept to answer others with: bounds the size of the model
+_OF_TRAINING = (
+    "objective",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "instance_weight",
+    "balance_weight",
+    "verbose",
+)
+_NOT_ABOUT = ("device", "verbose", "random_state")  # what an interrupted run need not agree on
+
+
+class Fitted(NamedTuple):
+    """A trained network, the number of its head that answers, (n, k) probabilities, losses."""
+
+    network: Network
+    head: int
+    probabilities: np.ndarray
+    losses: list[dict]
+
+
+def fit_network(
+    features: np.ndarray, parameters: dict[str, Any], checkpoint: Path | None = None
+) -> Fitted:
+    """Train a network on features (n, v, t, d), finite, by the estimator's parameters."""
+    n, k = len(features), parameters["n_clusters"]
+    if n < k:
+        raise SourceError(
+            f"n_samples={n} should be >= n_clusters={k}; lower n_clusters= or add images."
+        )
+    rows, content, digest = find_copies(features)
+    if len(rows) < k:
+        rows = content = np.arange(n)
+    chosen = resolve(parameters, len(rows))
+    device = pick_device(chosen["device"])
+    about = {name: value for name, value in chosen.items() if name not in _NOT_ABOUT}
+    about["seed"] = int(check_random_state(chosen["random_state"]).randint(2**31 - 1))
+    about["features"] = digest
+    saved = Checkpoint(checkpoint, about, any_seed=chosen["random_state"] is None)
+    seed = saved.about["seed"]
+
+    network = build_network(chosen, features.shape[3], features.shape[2], seed)
+    if saved.state is None:
+        network.fit_projection(features, torch.Generator().manual_seed(seed), rows)
+    else:  # fitted again it may differ by round-off, on another number of threads say
+        saved.restore(network=network)
+    tokens = network.project(features, rows)  # (m, v, t, width)
+    embeddings = mean_view(tokens)  # (m, width)
+    if saved.state is None:
+        neighbours = _neighbours(embeddings, chosen)
+        if chosen["init"] == "k-means++":
+            network.start_heads(embeddings, neighbours, seed)
+    else:
+        neighbours = saved.state["neighbours"]
+    losses = train(
+        network.to(device),
+        tokens,
+        neighbours,
+        seed=seed,
+        checkpoint=saved,
+        **{name: chosen[name] for name in _OF_TRAINING},
+    )
+    head, probabilities = _answer(network, tokens, embeddings, chosen, seed)
+    return Fitted(network, head, probabilities.numpy()[content], losses)
+
+
+def build_network(chosen: dict[str, Any], n_features: int, n_tokens: int, seed: int) -> Network:
+    """An untrained network by the estimator's parameters, each with a value."""
+    with DrawnFrom(torch.Generator().manual_seed(seed)):
+        network = Network(
+            n_features,
+            n_tokens,
+            chosen["n_clusters"],
+            chosen["n_cluster_heads"],
+            chosen["dim"],
+            n_blocks=chosen["n_blocks"],
+            shared_depth=chosen["shared_depth"],
+            fused_depth=chosen["fused_depth"],
+            n_heads=chosen["n_attention_heads"],
+            fusion=chosen["fusion"],
+            gate=chosen["gate"],
+        )
+    return network.float()  # whatever the caller's default type
+
+
+def _neighbours(embeddings: Tensor, chosen: dict[str, Any]) -> Tensor:
+    """(m, at most n_neighbors) rows, or of each image itself where nobody asks for others."""
+    n = len(embeddings)
+    # Half of what a cluster holds on average: in small sets more would be of other clusters.
+    m = min(chosen["n_neighbors"], n - 1, max(3, n // (2 * chosen["n_clusters"])))
+    asked = chosen["objective"] == "disjoint" or chosen["init"] == "k-means++"
+    # Without neighbours an image is its own: its views are its only positives.
+    return nearest_neighbours(embeddings, m) if m and asked else torch.arange(n)[:, None]
+
+
+def _answer(
+    network: Network, tokens: Tensor, embeddings: Tensor, chosen: dict[str, Any], seed: int
+) -> tuple[int, Tensor]:
+    """Choose the head that answers; its probabilities (m, k)."""
+    balance_weight = chosen["balance_weight"]
+    if chosen["objective"] == "paper" or not chosen["n_neighbors"]:  # no neighbour is asked
+        probabilities, _ = assign(network, tokens)  # (h, m, k)
+        head = choose_head(probabilities, embeddings, balance_weight)
+        return head, probabilities[head].clone()  # a view would keep every head's in memory
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
+    kept = tokens if len(rows) == len(tokens) else tokens[rows]
+    probabilities, representations = assign(network, kept)  # (h, m, k), (m, d)
+    # As the model keeps them, so that `predict` gives the same.
+    answers, bank = probabilities.half(), representations.half()
+    probabilities = average_with_neighbours(probabilities, representations, answers, bank)
+    head = choose_head(probabilities, embeddings[rows], balance_weight)
+    network.keep(answers[head], bank)
+    if kept is tokens:
+        return head, probabilities[head].clone()
+    return head, answer(network, tokens, head)
+
+
+def answer(network: Network, tokens: Tensor, head: int) -> Tensor:
+    """Probabilities (n, k) of a trained network's head, with those of the images it keeps."""
+    probabilities, representations = assign(network, tokens, slice(head, head + 1))  # (1, n, k)
+    if network.n_kept:
+        answers = network.bank_probabilities.cpu()[None]
+        bank = network.bank_representations.cpu()
+        probabilities = average_with_neighbours(probabilities, representations, answers, bank)
+    return probabilities[0]
