@@ -60,7 +60,8 @@ def fit_network(
         rows = content = np.arange(n)
     chosen = resolve(parameters, len(rows))
     device = pick_device(chosen["device"])
-    about = {name: value for name, value in chosen.items() if name not in _NOT_ABOUT}
+    about = {"objective": chosen["objective"]}  # first, as others follow from it
+    about |= {name: value for name, value in chosen.items() if name not in _NOT_ABOUT}
     about["seed"] = int(check_random_state(chosen["random_state"]).randint(2**31 - 1))
     about["features"] = digest
     saved = Checkpoint(checkpoint, about, any_seed=chosen["random_state"] is None)

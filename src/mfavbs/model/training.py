@@ -142,7 +142,10 @@ def step_losses(
     """
     device = tokens.device
     image, view_a, view_b = (torch.cat(x).to(device) for x in zip(*pairs, strict=True))
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+    # The cache of weights in bfloat16 is emptied when the outermost autocast ends: within another
+    # one, the caller's say, every step would see the weights of the first.
+    low = has_bfloat16(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False):
         halves = network(tokens[image, view_a], tokens[image, view_b])  # (b, d) each, or (2b, d)
         answers = [network.cluster_heads(half).float().softmax(-1) for half in halves]  # (h, b, k)
         embedded = [network.instance_head(half) for half in halves if instance_weight]  # (b, e)
