@@ -65,6 +65,8 @@ def _check_no_pixels(array: np.ndarray) -> None:
         raise SourceError(f"X: {error}; {_FEATURES_ONLY}") from error
     if images:
         raise SourceError(f"X is {array.dtype} of shape {array.shape}, images; {_FEATURES_ONLY}")
+
+
 def _as_array(X: Any) -> Any:
     if not isinstance(X, Tensor):
         return X

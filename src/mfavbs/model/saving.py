@@ -16,13 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from mfavbs.devices import pick_device
 from mfavbs.errors import RunError
-<<<<<<< HEAD
-from mfavbs.files import user_path, write_json
-=======
-from mfavbs.files import write_json, write_whole
+from mfavbs.files import user_path, write_json, write_whole
 from mfavbs.model.defaults import resolve
 from mfavbs.model.fitting import build_network
->>>>>>> 145a191 (accelerate goes: torch.autocast and .to(device); a checkpoint is compared whole before anything is computed; the estimator splits along the flow)
 
 MODEL_SCHEMA = 3  # 2 has no losses and no names of features
 _OLDEST = 2
