@@ -1,6 +1,9 @@
 """In: encoded images, whole and damaged. Out: upright RGB of the right colours, or a reason."""
 
+import io
+import re
 import struct
+import sys
 import warnings
 import zlib
 
@@ -228,6 +231,122 @@ def test_at_least_keeps_the_shorter_edge(file_format):
     assert decode(encoded(red(800, 400)), 100).size == (800, 400)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_white_ink_is_on_black_paper(mode):
+    """A white drawing on nothing, as a logo for dark pages: on white it would be gone."""
+    white = Image.new("RGBA", (20, 20), (255, 255, 255, 0))
+    white.paste((250, 250, 250, 255), (5, 5, 15, 15))
+    content = encoded(white.quantize(4) if mode == "P" else white.convert(mode))
+    decoded = decode(content)
+    assert close(decoded.crop((0, 0, 5, 5)), 0, 0)
+    assert close(decoded.crop((6, 6, 14, 14)), 250)
+    assert decode(content).tobytes() == decoded.tobytes()
+
+
+def test_paper_by_the_ink_alone():
+    for tone, paper in ((0, 255), (120, 255), (180, 255), (200, 0), (255, 0)):
+        image = Image.new("LA", (10, 10), (tone, 0))
+        image.putpixel((4, 4), (tone, 255))  # a hundredth of it is ink
+        assert decode(encoded(image)).getpixel((0, 0)) == (paper,) * 3
+    hidden = Image.new("RGBA", (10, 10), (255, 255, 255, 0))  # white where nothing is to be seen
+    hidden.paste((10, 10, 10, 255), (0, 0, 3, 3))
+    assert decode(encoded(hidden)).getpixel((9, 9)) == (255, 255, 255)
+    assert close(decode(encoded(Image.new("RGBA", (4, 4), (9, 9, 9, 0)))), 255)
+    assert close(decode(encoded(Image.new("RGBA", (4, 4), (240, 240, 240, 255)))), 240, 0)
+
+
+# ---- decoding: formats of extras ----
+
+
+def test_heif():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    scene = Image.new("RGB", (64, 32), "white")
+    scene.paste(RED, (0, 0, 16, 16))
+    file = io.BytesIO()
+    pillow_heif.from_pillow(scene).save(file, quality=95)
+    assert file.getvalue()[4:8] == b"ftyp"
+    decoded = decode(file.getvalue(), name="a.heic")
+    assert decoded.size == (64, 32)
+    assert close(decoded.crop((2, 2, 12, 12)), RED, 20)
+    assert "HEIF" not in Image.OPEN  # the caller's Pillow is as it was
+    # The container says how it is turned, and libheif has turned it: EXIF must not turn it again.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scene.info["exif"] = exif.tobytes()
+    file = io.BytesIO()
+    pillow_heif.from_pillow(scene).save(file, quality=95)
+    assert decode(file.getvalue()).size == (64, 32)
+    with pytest.raises(ImageError):
+        decode(file.getvalue()[:-200])
+
+
+def dng(values, orientation=1):
+    """An uncompressed DNG with a Bayer pattern of red, green, green and blue."""
+    height, width = values.shape
+    short, long, ascii_, byte, rational, srational = 3, 4, 2, 1, 5, 10
+    ones = [10_000, 10_000] * 3
+    matrix = [n for row in np.eye(3, dtype=int) for n in row for n in (int(n) * 10_000, 10_000)]
+    entries = [
+        *((254, long, [0]), (256, long, [width]), (257, long, [height]), (258, short, [16])),
+        *((259, short, [1]), (262, short, [32803]), (271, ascii_, b"Maker\0")),
+        *((272, ascii_, b"Model\0"), (273, long, [2000]), (274, short, [orientation])),
+        *((277, short, [1]), (278, long, [height]), (279, long, [values.nbytes])),
+        *((33421, short, [2, 2]), (33422, byte, bytes([0, 1, 1, 2])), (50706, byte, b"\1\4\0\0")),
+        *((50708, ascii_, b"Maker Model\0"), (50717, long, [65535])),
+        *((50721, srational, matrix), (50728, rational, ones), (50778, short, [21])),
+    ]
+    codes = {short: "H", long: "I", rational: "I", srational: "i"}
+    directory, extra, at = struct.pack("<H", len(entries)), b"", 8 + 2 + 12 * len(entries) + 4
+    for tag, kind, value in entries:
+        packed = (
+            value
+            if isinstance(value, bytes)
+            else struct.pack(f"<{len(value)}{codes[kind]}", *value)
+        )
+        count = len(value) // (2 if kind in (rational, srational) else 1)
+        directory += struct.pack("<HHI", tag, kind, count)
+        if len(packed) <= 4:
+            directory += packed.ljust(4, b"\0")
+        else:
+            directory += struct.pack("<I", at + len(extra))
+            extra += packed
+    return (b"II*\0\x08\0\0\0" + directory + b"\0" * 4 + extra).ljust(
+        2000, b"\0"
+    ) + values.tobytes()
+
+
+def test_raw():
+    pytest.importorskip("rawpy")
+    values = np.zeros((64, 96), "<u2")
+    values[0:32:2, 0:48:2] = 60_000  # red cells of the upper left quarter
+    decoded = decode(dng(values), name="shot/A.DNG")
+    assert decoded.size == (48, 32)
+    red_, green, blue = decoded.getpixel((10, 8))
+    assert red_ > 200
+    assert max(green, blue) < 60
+    assert max(decoded.getpixel((40, 24))) < 20
+    turned = decode(dng(values, orientation=6), name="b.dng")
+    assert turned.size == (32, 48)
+    assert turned.getpixel((24, 10))[0] > 200
+    with pytest.raises(ImageError, match="too large: 96 x 64"):
+        decode(dng(values), name="b.dng", image_memory=0)
+    with pytest.raises(ImageError, match="LibRaw"):
+        decode(b"II*\0 no such file", name="b.nef")
+
+
+@pytest.mark.parametrize(
+    ("module", "content", "name", "extra"),
+    [
+        ("pillow_heif", b"\0\0\0\x18ftypheic\0\0\0\0", "a.heic", "mfavbs[heif]"),
+        ("rawpy", b"II*\0", "a.nef", "mfavbs[raw]"),
+    ],
+)
+def test_without_the_extra_it_is_named(module, content, name, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImageError, match=re.escape(f'pip install "{extra}"')):
+        decode(content, name=name)
+
+
 # ---- decoding: what cannot be ----
 
 
@@ -251,6 +370,55 @@ def test_any_damage_is_an_image_error(file_format):
             for at in draw.integers(0, min(len(whole), 400), 4):
                 broken[at] ^= int(draw.integers(1, 256))
             refused_or_decoded(bytes(broken))
+
+
+def changed(content, draw):
+    """Cut, overwritten, with bits turned over, a piece copied elsewhere or taken out."""
+    data = bytearray(content)
+    kind, at = draw.integers(5), draw.integers(len(data))
+    if kind == 0:
+        del data[at:]
+    elif kind == 1:
+        for place in draw.integers(0, len(data), 4):
+            data[place] = draw.integers(256)
+    elif kind == 2:
+        for place in draw.integers(0, min(len(data), 200), 4):
+            data[place] ^= 1 << draw.integers(8)
+    elif kind == 3:
+        start = draw.integers(len(data))
+        data[at : at + 40] = data[start : start + 40]
+    else:
+        del data[at : at + draw.integers(1, 30)]
+    return bytes(data)
+
+
+WIDE = Image.fromarray(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64))
+PHOTO = noise(8, 6).resize((64, 48))
+SAMPLES = {
+    "JPEG": encoded(PHOTO, "JPEG"),
+    "progressive JPEG": encoded(PHOTO, "JPEG", progressive=True),
+    "CMYK JPEG": encoded(PHOTO.convert("CMYK"), "JPEG"),
+    "PNG": encoded(PHOTO),
+    "PNG of 16 bits": encoded(WIDE),
+    "PNG with alpha": encoded(PHOTO.convert("RGBA")),
+    "PNG with a palette": encoded(PHOTO.quantize(16), transparency=1),
+    "TIFF": encoded(PHOTO, "TIFF"),
+    "TIFF of 16 bits": encoded(WIDE, "TIFF"),
+    "LZW TIFF": encoded(PHOTO, "TIFF", compression="tiff_lzw"),
+    "WebP": encoded(PHOTO, "WEBP"),
+    "GIF": encoded(PHOTO, "GIF"),
+    "BMP": encoded(PHOTO, "BMP"),
+}
+
+
+@pytest.mark.parametrize("n", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_any_damage_ends_in_an_image_or_a_reason(kind, n):
+    draw = np.random.default_rng(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(n):
+            refused_or_decoded(changed(SAMPLES[kind], draw))
 
 
 def refused_or_decoded(content):
