@@ -45,7 +45,7 @@ def run(photos: Path) -> Path:
         folder=photos.parent,
     )  # fmt: skip
     assert result.code == 0, result.err
-    assert f"1 left out: {out / 'skipped.csv'}" in result.err
+    assert f"Left out, and why: {out / 'skipped.csv'} (1 row)" in result.err
     assert json.loads(result.out)["n_images"] == 25
     return out
 

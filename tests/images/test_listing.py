@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
@@ -98,12 +99,13 @@ def test_table_with_a_column_of_paths(photos, between):
         listed(photos, "file", "a/1.png", name="no.csv")
 
 
+@pytest.mark.parametrize("as_given", [str, Path])
 @pytest.mark.parametrize("end", [b"\n", b"\0"])
-def test_standard_input(photos, monkeypatch, end):
+def test_standard_input(photos, monkeypatch, end, as_given):
     monkeypatch.chdir(photos)
     given = io.BytesIO(end.join([b"a/1.png", b"b/c/4.JPG", b""]))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(given))
-    images = open_images("-")
+    images = open_images(as_given("-"))
     assert (images.kind, images.location) == ("list", "")
     assert images.keys == ["a/1.png", "b/c/4.JPG"]
     assert reasons(images) == {}

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -255,15 +256,15 @@ def test_failures_stop_at_a_hundred(tmp_path):
     assert "broken-100.png" not in page.text
 
 
-def test_what_is_left_out_is_named_and_stops_at_a_hundred(tmp_path):
-    skipped = [(f"{row:03d}.txt", "not an image by its name") for row in range(150)]
+def test_what_is_left_out_is_named_and_stops_at_five_hundred(tmp_path):
+    skipped = [(f"{row:03d}.txt", "not an image by its name") for row in range(550)]
     skipped += [("=<b>/@eaDir/", "thumbnails")]
     run = make_run(tmp_path / "run", ["a"], [0], skipped=skipped)
     page = Page(render(collect(run)))
-    assert "151 were left out" in page.text
-    assert "099.txt" in page.text
-    assert "100.txt" not in page.text
-    assert "The first 100 of 151 are listed" in page.text
+    assert "Some were left out" in page.text
+    assert "499.txt" in page.text
+    assert "500.txt" not in page.text
+    assert "The first 500 of 551 rows are listed" in page.text
     assert read_run(run).skipped == skipped
     (run / "skipped.csv").unlink()  # as runs of earlier versions are
     assert "left out" not in Page(render(collect(run))).text
@@ -309,3 +310,13 @@ def test_folder_that_cannot_be_written(run):
     with pytest.raises(RunError, match="cannot write"):
         write_report(run)
     assert not list(run.glob("*.part")) + list(run.glob(".*.part"))
+
+
+def test_names_spelled_with_combining_characters_are_found(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 40)).save(photos / normalize("NFD", "é.png"))
+    run = make_run(tmp_path / "run", [normalize("NFC", "é.png")], [0], source=photos)
+    data = collect(run)
+    assert data.notes == []
+    assert data.clusters[0].most[0].thumbnail

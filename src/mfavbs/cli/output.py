@@ -43,7 +43,7 @@ def say_failures(say: Say, count: int, path: Path) -> None:
 
 def say_skipped(say: Say, count: int, path: Path) -> None:
     if count:
-        say(f"{count:,} left out: {path}")
+        say(f"Left out, and why: {path} ({count:,} {'row' if count == 1 else 'rows'})")
 
 
 def say_notes(say: Say, count: int, path: Path) -> None:

@@ -60,7 +60,7 @@ def open_images(
         return Array(source)
     if not isinstance(source, str | os.PathLike):
         return _from_paths(source, patterns)
-    path = STDIN if source == STDIN else os.path.abspath(os.path.expanduser(source))
+    path = STDIN if os.fspath(source) == STDIN else os.path.abspath(os.path.expanduser(source))
     name = os.path.basename(path).lower()
     images: Images
     if path == STDIN or (os.path.isfile(path) and name.endswith(LIST_SUFFIXES + TABLE_SUFFIXES)):

@@ -23,6 +23,7 @@ from mfavbs.runs import Run, read_probabilities, read_run
 # 1,200 thumbnails of 3 KB, in base64, are a page of about 5 MB.
 TILES = 1200
 FAILURES = 100
+SKIPPED = 500
 CONFUSION = 30
 LEAST_CERTAIN = 24
 
@@ -246,7 +247,7 @@ def _assemble(
         peak_memory_mib=_number(metrics.get("peak_memory_mib")),
         settings=_settings(record),
         failures=run.failures[:FAILURES],
-        skipped=run.skipped[:FAILURES],
+        skipped=run.skipped[:SKIPPED],
         notes=notes,
     )
 

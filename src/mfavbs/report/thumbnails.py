@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from unicodedata import normalize
 
 from PIL import Image
 
@@ -45,11 +46,14 @@ def thumbnails(
         By path; where some could not be made, a sentence on how many and why, else None.
     """
     wanted = set(paths)
+    # Another disk may spell the same name with composed or with combining characters.
+    composed = {normalize("NFC", path): path for path in wanted}
     made: dict[str, Thumbnail] = {}
     first: str | None = None
     # In the order of the rows, which makes one pass over a compressed tar.
-    for row, key in enumerate(images.keys):
-        if key not in wanted:
+    for row, name in enumerate(images.keys):
+        key = name if name in wanted else composed.get(normalize("NFC", name))
+        if key is None or key in made:
             continue
         try:
             picture = read_image(
