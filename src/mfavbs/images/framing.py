@@ -5,9 +5,10 @@ evaluation, within two grey levels.
 """
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import PIL.Image
+if TYPE_CHECKING:  # the command line's help asks for FITS alone
+    from PIL.Image import Image
 
 FITS = ("crop", "squash", "pad")
 
@@ -35,8 +36,8 @@ class Framing(NamedTuple):
 
 
 def framed(
-    image: PIL.Image.Image, size: int, framing: Framing, edges: tuple[float, float] | None = None
-) -> PIL.Image.Image:
+    image: "Image", size: int, framing: Framing, edges: tuple[float, float] | None = None
+) -> "Image":
     """Make a square of an image.
 
     Parameters
@@ -50,6 +51,8 @@ def framed(
     edges
         Width and height where ``image`` was reduced to whole pixels; by default its size.
     """
+    import PIL.Image
+
     resampling = PIL.Image.Resampling[framing.interpolation.upper()]
     width, height = edges or image.size
     across, down = _resized(width, height, size, framing)
