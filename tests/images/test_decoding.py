@@ -494,6 +494,25 @@ def chunk(kind, data, crc=None):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
 
 
+def test_interlaced_png_cut_short():
+    """Seven passes by the specification; the rows are those that all passes have reached."""
+    values = np.random.default_rng(0).integers(0, 256, (80, 50), np.uint8)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]
+    raw = b""
+    for top, left, down, across in [*passes, (1, 0, 2, 1)]:
+        part = values[top::down, left::across]
+        raw += b"".join(b"\0" + row.tobytes() for row in part)
+    header = struct.pack(">IIBBBBB", 50, 80, 8, 0, 0, 0, 1)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    whole = start + chunk(b"IDAT", zlib.compress(raw, 0)) + chunk(b"IEND", b"")
+    assert close(decode(whole), values[..., None], 0)
+    part = decode(whole[: len(whole) * 9 // 10])
+    assert part.height in range(58, 66)
+    assert close(part, values[: part.height, :, None], 0)
+    with pytest.raises(ImageError, match=r"^truncated: \d+ of 80 rows"):
+        decode(whole[: len(whole) * 6 // 10])
+
+
 @pytest.mark.parametrize("after_the_pixels", [False, True])
 @pytest.mark.parametrize(
     "bad",

@@ -47,7 +47,7 @@ def rows_there(image: ImageFile.ImageFile, content: bytes) -> Image.Image | None
     Of a PNG as many as its data hold; of another format all but those at its end (or, in a bitmap
     that starts with its last row, at its beginning) that are of one colour throughout.
     """
-    if image._im is None:
+    if vars(image).get("_im", vars(image).get("im")) is None:  # Pillow 11 or later, or earlier
         return None
     tiles, image.tile = image.tile, []  # else Pillow would decode again
     width, height = image.size
@@ -56,7 +56,7 @@ def rows_there(image: ImageFile.ImageFile, content: bytes) -> Image.Image | None
         return image.crop((0, 0, width, rows)) if rows else None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return None  # ImageChops knows 8 bits only
-    interlaced = tiles and isinstance(tiles[0].args, tuple) and tiles[0].args[1:2] == (1,)
+    interlaced = bool(tiles) and tuple(tiles[0][3] or ())[1:2] == (1,)
     if image.format == "GIF" and interlaced:
         return _of_an_interlaced_gif(image)
     fill = image.getpixel((width - 1, 0 if image.format in _LAST_ROW_FIRST else height - 1))
