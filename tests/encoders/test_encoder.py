@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import open_clip
 import pytest
@@ -390,32 +389,32 @@ def test_sizes_and_grids_that_cannot_be(tiny_clip, clip_weights):
 
 
 NO_NETWORK = """
-import sys
-from mfavbs.encoders.encoder import load_encoder
+import sys, time
+from mfavbs.encoders import load_encoder
 from mfavbs.errors import EncoderError
-from mfavbs.images import Framing, Views, decode
+waited = []
+time.sleep = waited.append
 for name in sys.argv[1:]:
     try:
         load_encoder(name)
     except EncoderError as error:
         print(error)
+print(sum(waited))
 """
 
 
 def test_no_download_is_quick_and_names_the_ways_on(tmp_path):
     # An address that refuses at once, so that the test is the same with a network.
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", NO_NETWORK, "open_clip:ViT-B-32/openai", "timm:resnet10t"],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
     )
-    assert time.monotonic() - start < 60  # of which importing the libraries is most
     assert done.stderr == ""
-    lines = done.stdout.splitlines()
+    *lines, waited = done.stdout.splitlines()
+    assert float(waited) < 5  # seconds before trying again, which are not slept here
     assert len(lines) == 2
     for line in lines:
         for words in ("weights=FILE", "HF_HOME=DIR", "encoder=pixels", "ConnectError"):
