@@ -3,9 +3,12 @@
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -15,7 +18,7 @@ import pytest
 import timm
 import torch
 from command_line import ended, start
-from image_files import noise, write
+from image_files import encoded, noise, write
 from killing import count_touches, run_until
 from PIL import Image
 from safetensors.torch import save_file
@@ -48,8 +51,9 @@ def source(tmp_path):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(mfavbs.features.shards, "SHARD", 8)
+    monkeypatch.setattr(mfavbs.features.shards, "_FORWARD", {"cpu": 4})  # with 3 views: 4 images
     monkeypatch.setattr(mfavbs.features.embedding, "SHARD", 8)
+    monkeypatch.setattr(mfavbs.features.embedding, "SECONDS", 1e9)
 
 
 def make(source, out, **options):
@@ -154,11 +158,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     make(source, tmp_path / "whole")
     write_shard = mfavbs.features.shards.write_shard
 
-    def write_some(path, parts):
-        if int(path.stem) == n_shards:
-            (path.parent / f"{path.name}.partial").write_bytes(b"half")
+    def write_some(out, parts):
+        if parts[0].first == 8 * n_shards:
+            (out / "shards/00000000-00000008.safetensors.partial").write_bytes(b"half")
             raise Interrupt
-        write_shard(path, parts)
+        write_shard(out, parts)
 
     with monkeypatch.context() as patch:
         patch.setattr(mfavbs.features.embedding, "write_shard", write_some)
@@ -363,7 +367,7 @@ def test_no_space(source, tmp_path, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left on device; finished shards stay good"):
             make(source, tmp_path / "store")
-        assert (tmp_path / "store/shards/00000000.safetensors").exists()
+        assert (tmp_path / "store/shards/00000000-00000008.safetensors").exists()
         room[0] = 2
         with pytest.raises(StoreError, match="No space"):
             make(source, tmp_path / "store")
@@ -489,9 +493,9 @@ def test_a_damaged_shard_is_named(source, tmp_path, monkeypatch):
         patch.setattr(mfavbs.features.embedding, "join_shards", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             make(source, tmp_path / "store")
-    shard = tmp_path / "store/shards/00000001.safetensors"
+    shard = tmp_path / "store/shards/00000008-00000016.safetensors"
     shard.write_bytes(shard.read_bytes()[:50])
-    with pytest.raises(StoreError, match=r"00000001.safetensors is damaged.*remove it"):
+    with pytest.raises(StoreError, match=r"00000008-00000016.safetensors is damaged.*remove it"):
         make(source, tmp_path / "store")
     shard.unlink()
     assert len(make(source, tmp_path / "store").features) == N
@@ -510,17 +514,23 @@ def test_names_that_are_not_utf8(tmp_path):
 
 
 EMBED = """
-import os, sys
-import mfavbs.features.embedding, mfavbs.features.shards
+import os, sys, time
+import mfavbs.features.embedding, mfavbs.features.reading
 from mfavbs.encoders import load_encoder
 from mfavbs.images import open_images, read_image
-mfavbs.features.shards.SHARD = mfavbs.features.embedding.SHARD = 8
-if sys.argv[3:] == ["dies"]:
-    def read_image(*args, read_image=read_image, **options):
-        if mfavbs.features.embedding.torch.utils.data.get_worker_info():
-            os.kill(os.getpid(), 9)
-        return read_image(*args, **options)
-    mfavbs.features.embedding.read_image = read_image
+mfavbs.features.embedding.SHARD = 8
+mfavbs.features.embedding.SECONDS = 1e9
+if sys.argv[3:]:
+    def read_image(images, row, *args, read_image=read_image, main=os.getpid(), **options):
+        if os.getpid() != main and row == 14:
+            if sys.argv[3] == "killed":
+                os.kill(os.getpid(), 9)
+            if sys.argv[3] == "exits":
+                os._exit(7)
+            time.sleep(1000)
+        return read_image(images, row, *args, **options)
+    mfavbs.features.reading.read_image = read_image
+    mfavbs.features.reading.STALLED = 2.0
 encoder = load_encoder("pixels", image_size=8)
 try:
     mfavbs.features.embedding.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3,
@@ -552,14 +562,103 @@ def test_ctrl_c_ends_it_and_its_workers(source, tmp_path, kill_points):
         assert digest(out) == digest(whole)
 
 
-def test_a_worker_that_dies(source, tmp_path):
-    arguments = (source, tmp_path / "store", "dies")
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("killed", r"was killed \(SIGKILL\), as when memory runs out, at .*class1/03.png"),
+        ("exits", r"ended with code 7, at .*class1/03.png"),
+        ("stalls", r"gave nothing for 2 seconds, at .*class1/03.png"),
+    ],
+)
+def test_a_worker_that_dies_or_stalls(source, tmp_path, how, words):
+    arguments = (source, tmp_path / "store", how)
     _, out, err = ended(start(*arguments, folder=tmp_path, script=EMBED), tmp_path)
-    assert "a process that reads images" in out
-    assert "DataLoader worker" in out
-    assert "run the same command again" in out
+    assert re.match(f"a process that reads images {words}.*run the same command again", out)
+    assert out.count("\n") == 1
     assert "Traceback" not in err
     assert len(make(source, tmp_path / "store").features) == N
+
+
+def test_a_daemonic_process_reads_by_itself(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
+    assert len(make(source, tmp_path / "store", n_workers=None).features) == N
+    with pytest.raises(StoreError, match="this one is daemonic; give n_workers=0"):
+        make(source, tmp_path / "other", n_workers=1)
+
+
+NO_GUARD = """
+import multiprocessing, sys
+from mfavbs import load_encoder, open_images
+from mfavbs.errors import StoreError
+from mfavbs.features import embed
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+try:
+    embed(open_images(sys.argv[1]), sys.argv[2], load_encoder("pixels", image_size=8),
+          n_workers=1, verbose=False)
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_a_script_without_a_main_guard_is_told_so(source, tmp_path):
+    (tmp_path / "script.py").write_text(NO_GUARD)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", source, tmp_path / "store"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert 'under `if __name__ == "__main__":`' in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare"),
+    reason="mounts a small /dev/shm, which root on Linux may",
+)
+def test_a_container_with_little_shared_memory(tmp_path):
+    """2 MB a batch, and 64 kB of /dev/shm."""
+    for i in range(24):
+        write(tmp_path / f"images/{i}.png", encoded(noise(64 + i, 64)))
+    script = EMBED.replace("image_size=8", "image_size=224")
+    command = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command, "sh", sys.executable, "-c", script,
+         tmp_path / "images", tmp_path / "store"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )  # fmt: skip
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(f"may not mount: {done.stderr.strip()}")
+    assert done.stderr == done.stdout == ""
+    assert len(FeatureStore.open(tmp_path / "store").features) == 24
+
+
+def test_an_interrupt_costs_seconds(source, tmp_path, monkeypatch):
+    """However slow the encoder: what is older than so many seconds is on the disk."""
+    monkeypatch.setattr(mfavbs.features.embedding, "SHARD", 512)
+    monkeypatch.setattr(mfavbs.features.embedding, "SECONDS", 0.0)
+    make(source, tmp_path / "whole")
+    encoder = load_encoder("pixels", image_size=8)
+    forward, calls = encoder.forward, []
+
+    def interrupted(images):
+        calls.append(len(images))
+        if len(calls) == 10:
+            raise Interrupt
+        return forward(images)
+
+    monkeypatch.setattr(encoder, "forward", interrupted)
+    with pytest.raises(Interrupt):
+        make(source, tmp_path / "store", encoder=encoder)
+    assert len(list((tmp_path / "store/shards").iterdir())) == 3  # of 4 images, in 3 passes each
+    calls.clear()
+    make(source, tmp_path / "store", encoder=encoder)
+    assert len(calls) == 9
+    assert digest(tmp_path / "store") == digest(tmp_path / "whole")
 
 
 def test_the_callers_threads_and_random_state_are_left_alone(source, tmp_path):

@@ -13,23 +13,24 @@ import contextlib
 import hashlib
 import os
 import shutil
-import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from mfavbs.devices import pick_device
 from mfavbs.encoders import Encoder
-from mfavbs.errors import ImageError, SourceError, StoreError
+from mfavbs.errors import SourceError, StoreError
+from mfavbs.features.reading import ImageViews, may_have_workers, parts_of
 from mfavbs.features.shards import (
+    SECONDS,
     SHARD,
     Part,
     forward_size,
     join_shards,
-    shard_path,
+    missing_rows,
     write_shard,
 )
 from mfavbs.features.store import SCHEMA, FeatureStore, check_schema
@@ -42,7 +43,6 @@ from mfavbs.images import (
     checked_range,
     content_hash,
     measure_range,
-    read_image,
     recorded_range,
 )
 from mfavbs.locking import alone_in
@@ -104,6 +104,7 @@ def embed(
         There is no such device, or a feature is not a number that float16 holds.
     """
     out = user_path(out)
+    may_have_workers()  # before the lock
     if n_views < 1:
         raise SourceError(f"n_views={n_views} should be >= 1")
     encoder.to_device(pick_device(device))
@@ -120,7 +121,7 @@ def embed(
     with alone_in(out, StoreError):
         try:
             if _begin(out, parameters):
-                rows = _ImageViews(images, views, recorded_range(parameters), image_memory)
+                rows = ImageViews(images, views, recorded_range(parameters), image_memory)
                 _write_missing_shards(rows, out, encoder, n_workers, verbose)
                 join_shards(images, out, parameters)
             _tidy(out)
@@ -228,31 +229,6 @@ def _tidy(out: Path) -> None:
         partial.unlink()
 
 
-class _ImageViews(Dataset):
-    """Row -> (row, views (v, 3, s, s) uint8, content hash, note), or (row, None, reason, "")."""
-
-    def __init__(
-        self, images: Images, views: Views, value_range: Range | None, image_memory: int
-    ) -> None:
-        self.images = images
-        self.views = views
-        self.value_range = value_range
-        self.image_memory = image_memory
-
-    def __getitem__(self, row: int) -> tuple[int, torch.Tensor | None, str, str]:
-        try:
-            image, digest, note = read_image(
-                self.images,
-                row,
-                self.views.enough,
-                value_range=self.value_range,
-                image_memory=self.image_memory,
-            )
-            return row, self.views(image, digest), digest, note
-        except ImageError as error:
-            return row, None, str(error), ""
-
-
 def batch_size(encoder: Encoder, n_views: int) -> int:
     """How many images, with ``n_views`` views each, :func:`embed` encodes at a time.
 
@@ -266,41 +242,32 @@ def batch_size(encoder: Encoder, n_views: int) -> int:
 
 
 def _write_missing_shards(
-    rows_to_views: _ImageViews, out: Path, encoder: Encoder, n_workers: int | None, verbose: bool
+    rows_to_views: ImageViews, out: Path, encoder: Encoder, n_workers: int | None, verbose: bool
 ) -> None:
-    images, n_views = rows_to_views.images, rows_to_views.views.n_views
+    images = rows_to_views.images
     device = encoder.device.type
-    step = batch_size(encoder, n_views)
-    # Batches never cross a shard's edge: a shard's bytes do not depend on where a run resumed.
-    missing = [s for s in range(-(-len(images) // SHARD)) if not shard_path(out, s).exists()]
-    batches: list[range] = []
-    for s in missing:
-        rows = range(s * SHARD, min((s + 1) * SHARD, len(images)))
-        batches += [rows[i : i + step] for i in range(0, len(rows), step)]
-    done = len(images) - sum(map(len, batches))
+    step = batch_size(encoder, rows_to_views.views.n_views)
+    missing = missing_rows(out, len(images))
+    batches = [rows[i : i + step] for rows in missing for i in range(0, len(rows), step)]
+    done = len(images) - sum(map(len, missing))
     if n_workers is None:
-        n_workers = min(len(batches), _n_workers(device))
-    loader: DataLoader = DataLoader(
-        rows_to_views,
-        batch_sampler=batches,  # type: ignore[arg-type]  # torch wants lists, and takes ranges
-        num_workers=n_workers,
-        collate_fn=Part,
-        pin_memory=device == "cuda",
-        prefetch_factor=4 if n_workers else None,
-        worker_init_fn=_ignore_interrupts,
-        generator=torch.Generator(),  # else it draws a seed from the caller's
-    )
-    progress = Progress("embedding", len(images), "images", done, show=verbose)
-    with progress, _encoder_threads(device, n_workers):
-        parts: list[Part] = []
-        for i, part in enumerate(_loaded(loader, out)):
+        n_workers = min(len(batches), _n_workers(device)) if may_have_workers() else 0
+    with (
+        parts_of(rows_to_views, batches, n_workers) as parts,
+        Progress("embedding", len(images), "images", done, show=verbose) as progress,
+        _encoder_threads(device, n_workers),
+    ):
+        shard: list[Part] = []
+        began = time.monotonic()
+        for i, part in enumerate(parts):
             part.encode(encoder, images)
-            parts.append(part)
+            shard.append(part)
             progress.advance(part.n)
-            s = batches[i][0] // SHARD
-            if i + 1 == len(batches) or batches[i + 1][0] // SHARD != s:
-                write_shard(shard_path(out, s), parts)
-                parts = []
+            # What a kill may cost is so many seconds' work, however slow the encoder is.
+            full = sum(p.n for p in shard) >= SHARD or time.monotonic() - began > SECONDS
+            if full or i + 1 == len(batches) or batches[i + 1].start != batches[i].stop:
+                write_shard(out, shard)
+                shard, began = [], time.monotonic()
 
 
 def _n_workers(device: str) -> int:
@@ -326,26 +293,3 @@ def _encoder_threads(device: str, n_workers: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _ignore_interrupts(worker: int) -> None:
-    # Ctrl-C reaches all processes of a terminal; the main one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _loaded(loader: DataLoader, out: Path) -> Iterator[Part]:
-    """Batches from the workers, which end with this generator whatever happens."""
-    batches = iter(loader)
-    try:
-        yield from batches
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise StoreError(
-            f"a process that reads images for {out} died ({str(error).splitlines()[0]}), as when "
-            "memory runs out; finished shards stay good: run the same command again, with fewer "
-            "workers if it happens again"
-        ) from error
-    finally:
-        # Left to the garbage collector, they would live on while a traceback refers to them.
-        getattr(batches, "_shutdown_workers", lambda: None)()

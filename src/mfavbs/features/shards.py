@@ -1,11 +1,12 @@
 """The shards of a feature store that is being made, and joining them into the finished one.
 
-In: batches of views (b, v, 3, s, s), then their features (b, v, t, d) float16. Out: one file for
-every 512 images, whole or not there, and from all of them ``features.npy`` (n, v, t, d) and tables.
+In: batches of views (b, v, 3, s, s), then their features (b, v, t, d) float16. Out: a file for each
+few seconds' work, whole or not there; from all of them ``features.npy`` (n, v, t, d) and tables.
 """
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +24,7 @@ from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.files import write_json, write_reasons, write_whole
 from mfavbs.images import Images, folder_labels
 
-SHARD = 512  # images; a kill loses at most this much work. Part of the bytes: raise SCHEMA with it
+SHARD, SECONDS = 512, 3.0  # images, or seconds of work, that a kill loses at most
 
 
 class Part:
@@ -31,23 +32,20 @@ class Part:
 
     def __init__(self, items: list[tuple[int, torch.Tensor | None, str, str]]) -> None:
         views = [view for _, view, _, _ in items if view is not None]
-        self.n = len(items)
+        self.first, self.n = items[0][0], len(items)
         self.rows = [row for row, view, _, _ in items if view is not None]
-        self.views = torch.stack(views) if views else None  # (b, v, 3, s, s)
+        # numpy: torch would hand its tensors over in shared memory
+        self.views = torch.stack(views).numpy() if views else None  # (b, v, 3, s, s)
         self.hashes = [text for _, view, text, _ in items if view is not None]
         self.failures = {row: text for row, view, text, _ in items if view is None}
         self.notes = {row: note for row, _, _, note in items if note}
         self.features: np.ndarray | None = None  # (b, v, t, d)
 
-    def pin_memory(self) -> "Part":
-        self.views = None if self.views is None else self.views.pin_memory()
-        return self
-
     def encode(self, encoder: Encoder, images: Images) -> None:
         """Turn the views into features; raises `EncoderError` for those float16 cannot hold."""
         if self.views is None:
             return
-        views = self.views.to(encoder.device, non_blocking=True)
+        views = torch.from_numpy(self.views).to(encoder.device)
         tokens = _encoded(encoder, views.flatten(0, 1)).unflatten(0, views.shape[:2])
         self.views = None
         features = tokens.half()
@@ -86,12 +84,29 @@ def _encoded(encoder: Encoder, views: torch.Tensor) -> torch.Tensor:
     return torch.cat(tokens)
 
 
-def shard_path(out: Path, s: int) -> Path:
-    """Where shard ``s`` is, or will be."""
-    return out / "shards" / f"{s:08d}.safetensors"
+_SHARD_NAME = re.compile(r"(\d{8,})-(\d{8,})\.safetensors")
 
 
-def write_shard(path: Path, parts: list[Part]) -> None:
+def _shards(out: Path) -> list[tuple[range, Path]]:
+    """Whole shards that are there, by the rows they hold, in order."""
+    found = [
+        (range(int(name[1]), int(name[2])), path)
+        for path in (out / "shards").iterdir()
+        if (name := _SHARD_NAME.fullmatch(path.name))
+    ]
+    return sorted(found, key=lambda one: one[0].start)
+
+
+def missing_rows(out: Path, n: int) -> list[range]:
+    """Which of ``n`` rows no shard holds yet."""
+    missing, at = [], 0
+    for rows, _ in _shards(out):
+        missing.append(range(at, rows.start))
+        at = rows.stop
+    return [rows for rows in (*missing, range(at, n)) if rows]
+
+
+def write_shard(out: Path, parts: list[Part]) -> None:
     """One file for features, rows, hashes and failures, so that one rename makes it whole."""
     arrays = [part.features for part in parts if part.features is not None]
     features = np.concatenate(arrays) if arrays else np.empty((0, 0, 0, 0), np.float16)
@@ -104,6 +119,8 @@ def write_shard(path: Path, parts: list[Part]) -> None:
         "notes": json.dumps(notes),
     }
     content = save({"features": features, "rows": rows}, metadata=about)
+    last = parts[-1].first + parts[-1].n
+    path = out / "shards" / f"{parts[0].first:08d}-{last:08d}.safetensors"
     write_whole(path, lambda file: file.write(content))
 
 
@@ -117,7 +134,7 @@ def join_shards(images: Images, out: Path, parameters: dict[str, Any]) -> None:
     StoreError
         A shard is damaged.
     """
-    shards = [shard_path(out, s) for s in range(-(-len(images) // SHARD))]
+    shards = [path for _, path in _shards(out)]
     rows: list[int] = []
     hashes: list[str] = []
     failures: dict[int, str] = {}

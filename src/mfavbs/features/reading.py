@@ -1,0 +1,214 @@
+"""Reading images and drawing their views, in this process or in others, whatever becomes of those.
+
+In: batches of rows. Out: a :class:`Part` for each, in order. Pixels come through pipes and not
+through shared memory, of which a container has 64 MB.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotInTime
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from mfavbs.errors import ImageError, StoreError
+from mfavbs.features.shards import Part
+from mfavbs.images import Images, Range, Views, read_image
+
+STALLED = 600.0  # seconds without the next batch: a disk that answers no more, not a large picture
+_AHEAD = 4  # batches that each process may be ahead of the encoder
+_SECONDS = 1.0  # between two looks whether the other side still lives
+
+
+class ImageViews:
+    """Row -> (row, views (v, 3, s, s) uint8, content hash, note), or (row, None, reason, "")."""
+
+    def __init__(
+        self, images: Images, views: Views, value_range: Range | None, image_memory: int
+    ) -> None:
+        self.images = images
+        self.views = views
+        self.value_range = value_range
+        self.image_memory = image_memory
+
+    def __getitem__(self, row: int) -> tuple[int, torch.Tensor | None, str, str]:
+        try:
+            image, digest, note = read_image(
+                self.images,
+                row,
+                self.views.enough,
+                value_range=self.value_range,
+                image_memory=self.image_memory,
+            )
+            return row, self.views(image, digest), digest, note
+        except ImageError as error:
+            return row, None, str(error), ""
+
+
+def may_have_workers() -> bool:
+    """Whether this process may start others, which a daemonic one may not.
+
+    One that is a worker itself and imports its parent's script, for want of a main guard, ends
+    here: the parent says what is wrong.
+    """
+    process = multiprocessing.current_process()
+    if getattr(process, "_inheriting", False):
+        raise SystemExit(1)
+    return not process.daemon
+
+
+@contextlib.contextmanager
+def parts_of(
+    rows_to_views: ImageViews, batches: Sequence[range], n_workers: int
+) -> Iterator[Iterator[Part]]:
+    """Parts of all batches in order, made by ``n_workers`` processes, which end with the context.
+
+    Raises
+    ------
+    StoreError
+        A process could not be started, died, or gave nothing for ten minutes.
+    """
+    if not n_workers:
+        yield (_part(rows_to_views, rows) for rows in batches)
+        return
+    workers: list[_Worker] = []
+    pool = ThreadPoolExecutor(n_workers)  # a thread waits for each process
+    try:
+        _start(workers, n_workers, rows_to_views)
+        yield _in_order(workers, pool, batches, rows_to_views.images.keys)
+    finally:
+        for worker in workers:
+            worker.process.kill()
+        pool.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.process.join()
+
+
+def _part(rows_to_views: ImageViews, rows: range) -> Part:
+    return Part([rows_to_views[row] for row in rows])
+
+
+def _start(workers: list["_Worker"], n_workers: int, rows_to_views: ImageViews) -> None:
+    if not may_have_workers():
+        raise StoreError(
+            f"expected a process that may start others, to read images with n_workers={n_workers}; "
+            "this one is daemonic; give n_workers=0"
+        )
+    try:
+        for _ in range(n_workers):
+            workers.append(_Worker(rows_to_views))
+    except OSError as error:
+        raise StoreError(
+            f"the processes that read images cannot be started: {error.strerror or error}; run "
+            "the same command again with fewer n_workers=, or with n_workers=0"
+        ) from error
+
+
+def _in_order(
+    workers: list["_Worker"], pool: ThreadPoolExecutor, batches: Sequence[range], keys: list[str]
+) -> Iterator[Part]:
+    free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    for worker in workers:
+        free.put(worker)
+
+    def read(rows: range) -> Part:
+        worker = free.get()
+        try:
+            return worker.read(rows, keys)
+        finally:
+            free.put(worker)
+
+    asked: deque[tuple[range, Future[Part]]] = deque()
+    for rows in batches:
+        asked.append((rows, pool.submit(read, rows)))
+        if len(asked) > _AHEAD * len(workers):
+            yield _answer(*asked.popleft(), keys)
+    while asked:
+        yield _answer(*asked.popleft(), keys)
+
+
+def _answer(rows: range, future: "Future[Part]", keys: list[str]) -> Part:
+    try:
+        return future.result(STALLED)
+    except NotInTime as error:
+        raise StoreError(
+            f"a process that reads images gave nothing for {STALLED:,.0f} seconds, at "
+            f"{_names(rows, keys)}; finished shards stay good: see that the disk answers, or leave "
+            "those images out, and run the same command again"
+        ) from error
+
+
+class _Worker:
+    """A process that makes the parts of one batch after the other."""
+
+    def __init__(self, rows_to_views: ImageViews) -> None:
+        self._answered = False
+        self._ours, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.Process(
+            target=_serve, args=(rows_to_views, theirs), daemon=True
+        )
+        self.process.start()
+        theirs.close()  # so that its death ends what we read
+
+    def read(self, rows: range, keys: list[str]) -> Part:
+        try:
+            self._ours.send(rows)
+            while not self._ours.poll(_SECONDS):
+                if not self.process.is_alive() and not self._ours.poll():
+                    raise EOFError
+            answer: Any = self._ours.recv()
+            self._answered = True
+        except (EOFError, OSError) as error:
+            raise StoreError(self._death(_names(rows, keys))) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _death(self, names: str) -> str:
+        self.process.join(_SECONDS)
+        code = self.process.exitcode
+        forked = multiprocessing.get_start_method() == "fork"
+        if code == 1 and not (forked or self._answered):
+            return (
+                "a process that reads images could not start: it imports the script that called, "
+                "which begins all over in it; put what the script does under `if __name__ == "
+                '"__main__":`, or give n_workers=0'
+            )
+        how = f"ended with code {code}"
+        if code is not None and code < 0:
+            how = f"was killed ({signal.Signals(-code).name})"
+            how += ", as when memory runs out" if code == -signal.SIGKILL else ""
+        return (
+            f"a process that reads images {how}, at {names}; finished shards stay good: run the "
+            "same command again, with fewer n_workers= if memory is short, or without those images "
+            "if it ends there again"
+        )
+
+
+def _names(rows: range, keys: list[str]) -> str:
+    return ", ".join(keys[row] for row in rows[:4]) + (", ..." if len(rows) > 4 else "")
+
+
+def _serve(rows_to_views: ImageViews, connection: Connection) -> None:
+    # Ctrl-C reaches all processes of a terminal; the main one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    parent = os.getppid()
+    with contextlib.suppress(EOFError, OSError):  # nobody asks any more
+        while True:
+            while not connection.poll(_SECONDS):
+                if os.getppid() != parent:
+                    return
+            rows = connection.recv()
+            try:
+                answer: Part | Exception = _part(rows_to_views, rows)
+            except Exception as error:
+                answer = error
+            connection.send(answer)
