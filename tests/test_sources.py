@@ -31,6 +31,14 @@ def test_folder_of_images(tmp_path):
     assert source.folders is None
 
 
+def test_lists_of_as_many_other_paths_are_told_apart(tmp_path):
+    paths = [write(tmp_path / f"{n}.png") for n in range(3)]
+    first, same, other = (open_source(p) for p in (paths[:2], paths[:2], paths[1:]))
+    assert first.identity == same.identity != other.identity
+    assert first.name == "list"
+    assert open_source(np.zeros((2, 8, 8), np.uint8)).name == "array"
+
+
 def test_saved_features_are_recognised_by_path_size_and_time(tmp_path):
     path = tmp_path / "saved.npy"
     np.save(path, np.ones((11, 3)))

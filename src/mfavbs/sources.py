@@ -70,7 +70,11 @@ class ImageSource:
     @property
     def identity(self) -> str:
         """Which source it is, in words: what an interrupted run is recognised by."""
-        return f"{self.images.kind} {self.images.location or len(self.images)}"
+        images = self.images
+        if images.kind == "list" and not images.location:
+            digest = hashlib.blake2b("\0".join(self.keys).encode(), digest_size=8)
+            return f"list of {len(images)} paths ({digest.hexdigest()})"
+        return f"{images.kind} {images.location or len(images)}"
 
     @property
     def folders(self) -> list[str] | None:

@@ -87,8 +87,8 @@ def _none_in(path: str, images: Images) -> SourceError:
     for name, reason in images.skipped[:1]:
         left_out += f"; {name}: {reason}"
     return SourceError(
-        f"expected images ({' '.join(sorted(SUFFIXES))}), found none in {path}; left out: "
-        f"{left_out or 'nothing'}; check the path or convert the files"
+        f"expected images (.jpg, .png, .tif, .webp, .heic and others), found none in {path}; "
+        f"left out: {left_out or 'nothing'}; check the path or convert the files"
     )
 
 
