@@ -405,6 +405,7 @@ def test_one_picture_does_not_cost_the_run(tmp_path: Path) -> None:
     assert "a file of 1,099,512 MB; 1,000 MB are allowed" in failure["reason"]
     [warning] = rows(tmp_path / "run" / "warnings.csv")
     assert warning["path"] == "5.png"
+    assert "<code>warnings.csv</code>" in (tmp_path / "run" / "report.html").read_text()
     small = mfavbs(
         *("cluster", "photos", "-k", 2, *QUICK, "--out", "run2", "--image-memory", 1),
         folder=tmp_path,

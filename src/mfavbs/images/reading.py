@@ -13,6 +13,7 @@ from mfavbs.images.candidates import Images
 from mfavbs.images.decoding import content_hash, decode, values_of
 from mfavbs.images.grey_levels import Range
 from mfavbs.images.memory import IMAGE_MEMORY, MB
+from mfavbs.images.raw import is_raw
 
 SAMPLE = 64  # images that `--range auto` looks at
 _VALUES = 10_000  # of each
@@ -90,6 +91,8 @@ def measure_range(images: Images, image_memory: int = IMAGE_MEMORY) -> Range | N
     """
     samples = []
     for row in np.unique(np.linspace(0, len(images) - 1, SAMPLE).round().astype(int)).tolist():
+        if is_raw(images.keys[row]):
+            continue  # developed by LibRaw to 8 bits
         try:
             values = values_of(_content(images, row, image_memory), _VALUES, image_memory)
         except ImageError:

@@ -79,6 +79,7 @@ class ReportData:
     n_images: int
     n_failures: int
     n_skipped: int
+    n_warnings: int
     n_clusters: int
     n_clusters_found: int
     confidence: float | None
@@ -234,6 +235,7 @@ def _assemble(
         n_images=len(run.cluster),
         n_failures=len(run.failures),
         n_skipped=len(run.skipped),
+        n_warnings=run.metrics.get("n_warnings") or 0,
         n_clusters=metrics["n_clusters"],
         n_clusters_found=sum(cluster.size > 0 for cluster in clusters),
         confidence=_mean(run.confidence),

@@ -25,6 +25,7 @@ PREDICTION = "prediction.json"  # what a folder of predictions has in place of a
 RECORD = {"schema": int, "source": dict, "parameters": dict}
 METRICS = {"n_images": int, "n_clusters": int}
 OPTIONAL = {
+    "n_warnings": int,
     "scores": dict,
     "baselines": dict,
     "losses": list,
