@@ -337,16 +337,22 @@ def test_help_and_version_as_installed(tmp_path: Path) -> None:
     assert version.stdout.strip() == __version__
 
 
-def test_ctrl_c_at_any_moment_a_run_goes_on_to_the_same_labels(
-    photos: Path, run: Path, tmp_path: Path, kill_points: Callable[[int], list[int]]
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_killed_or_ctrl_c_at_any_moment_a_run_goes_on_to_the_same_labels(
+    how: int,
+    code: int,
+    photos: Path,
+    run: Path,
+    tmp_path: Path,
+    kill_points: Callable[[int], list[int]],
 ) -> None:
     cluster = ("cluster", photos, "-k", 3, *QUICK, "--labels-from-folders", "--out")
     whole = tmp_path / "whole"
     for touch in kill_points(count_touches(*cluster, whole, folder=tmp_path, watched=whole)):
         out = tmp_path / f"ended-{touch}"
-        ended = run_until(touch, *cluster, out, folder=tmp_path, watched=out, how=signal.SIGINT)
-        assert ended.code == 130
-        assert "goes on from there" in ended.err
+        ended = run_until(touch, *cluster, out, folder=tmp_path, watched=out, how=how)
+        assert ended.code == code
+        assert ("goes on from there" in ended.err) == (how == signal.SIGINT)
         assert "Traceback" not in ended.err
         again = mfavbs(*cluster, out, folder=tmp_path)
         assert again.code == 0, again.err
