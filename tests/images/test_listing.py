@@ -130,9 +130,14 @@ def test_both_forms_of_an_accent_name_the_file(tmp_path, on_disk, written):
 
 
 def test_exclude_from_a_list(photos):
-    images = listed(photos, "a/1.png", "a/2.png", exclude=["2.*"])
+    images = listed(photos, "a/1.png", "a/2.png", "b/c/4.JPG", exclude=["2.*", "c"])
     assert images.keys == ["a/1.png"]
-    assert images.skipped == [("a/2.png", "left out by the pattern 2.*")]
+    assert images.skipped == [
+        ("a/2.png", "left out by the pattern 2.*"),
+        ("b/c/4.JPG", "left out by the pattern c"),
+    ]
+    with pytest.raises(SourceError, match="found none in the list"):
+        open_images([photos / "a" / "1.png"], exclude=["a"])
 
 
 def test_names_that_are_not_utf8(tmp_path):

@@ -70,6 +70,11 @@ def test_empty_pattern_is_refused(tmp_path, patterns):
         open_images(tmp_path, exclude=patterns)
 
 
+def test_a_text_is_no_list_of_patterns(tmp_path):
+    with pytest.raises(SourceError, match="expected a list of patterns"):
+        open_images(tmp_path, exclude="x*")
+
+
 def test_all_left_out_says_why(tmp_path):
     write(tmp_path / "x.png")
     with pytest.raises(SourceError, match=r"none.* 1 \.png; x\.png: left out by the pattern"):

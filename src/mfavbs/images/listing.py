@@ -83,7 +83,7 @@ def listed(
     for given, pattern in _expanded(paths, folder, patterns):
         path = os.path.join(folder, os.path.expanduser(given))
         key = _key(given)
-        why = excluded_by(key, exclude) or (pattern and _why_not(given, pattern))
+        why = _excluded_within(key, exclude) or (pattern and _why_not(given, pattern))
         place = os.path.normpath(path)  # to compare only: with links a/../b is not b
         if place in first:
             why = f"listed before, as {first[place]}"
@@ -93,6 +93,13 @@ def listed(
             first[place] = key = free_key(key, found)
             found[key] = _on_disk(path)
     return found, skipped
+
+
+def _excluded_within(key: str, exclude: Sequence[str]) -> str | None:
+    """Why a path is left out: for itself or for a folder that it lies in."""
+    parts = key.split("/") if exclude else []
+    paths = ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return next(filter(None, (excluded_by(path, exclude) for path in paths)), None)
 
 
 def _expanded(paths: Iterable[str], folder: str, patterns: bool) -> Iterator[tuple[str, str]]:

@@ -125,4 +125,7 @@ def _from_paths(given: Sequence[str | Path], exclude: Sequence[str]) -> Images:
         paths.append(os.fspath(path))
     if not paths:
         raise SourceError("expected at least one path, got an empty list; add images")
-    return Files("list", "", *listed(paths, os.getcwd(), exclude))
+    images = Files("list", "", *listed(paths, os.getcwd(), exclude))
+    if not len(images):
+        raise _none_in("the list", images)
+    return images

@@ -54,10 +54,10 @@ def check_patterns(exclude: Sequence[str]) -> list[str]:
     Raises
     ------
     SourceError
-        One of them is empty.
+        One of them is empty, or they are no list.
     """
     if isinstance(exclude, str):
-        exclude = [exclude]
+        raise SourceError(f"expected a list of patterns, got exclude={exclude!r}; [{exclude!r}] is")
     patterns = [normalize("NFC", p).removeprefix("./").strip("/") for p in exclude]
     if not all(patterns):
         raise SourceError(
