@@ -324,6 +324,107 @@ def test_damaged_weights(tmp_path, name, content):
             load_encoder(encoder, weights=tmp_path / name)
 
 
+def under(prefix, state):
+    return {f"{prefix}{key}": tensor for key, tensor in state.items()}
+
+
+def other(state):
+    return {key: tensor + 1 for key, tensor in state.items()}
+
+
+WRAPPED = {
+    "compiled": lambda s: under("_orig_mod.", s),
+    "parallel and compiled": lambda s: {"model": under("module._orig_mod.", s)},
+    "Lightning": lambda s: {"state_dict": under("model.", s), "epoch": 3},
+    "timm's average": lambda s: {"state_dict": other(s), "state_dict_ema": s},
+    "containers in containers": lambda s: {"model": {"state_dict": under("module.", s)}},
+    "DINO": lambda s: {
+        "student": under("module.backbone.", other(s)),
+        "teacher": under("module.backbone.", s) | {"module.head.mlp.0.weight": torch.ones(2)},
+    },
+    "DINOv2": lambda s: {
+        "model": under("student.backbone.", other(s)) | under("teacher.backbone.", s)
+    },
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_weights_as_trainers_save_them(tmp_path, name):
+    net = randomised(timm.create_model("resnet10t", num_classes=0))
+    torch.save(WRAPPED[name](dict(net.state_dict())), tmp_path / "w.pt")
+    assert load_encoder("timm:resnet10t", weights=tmp_path / "w.pt").weights_hash == weights_hash(
+        net
+    )
+
+
+def test_prefixes_in_safetensors(tmp_path):
+    net = randomised(timm.create_model("resnet10t", num_classes=0))
+    save_file(under("_orig_mod.", dict(net.state_dict())), tmp_path / "w.safetensors")
+    encoder = load_encoder("timm:resnet10t", weights=tmp_path / "w.safetensors")
+    assert encoder.weights_hash == weights_hash(net)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_torchscript_is_refused_in_words(tmp_path):
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "w.pt")
+    with pytest.raises(EncoderError, match=r"TorchScript archive.*state_dict\(\)"):
+        load_encoder("timm:resnet10t", weights=tmp_path / "w.pt")
+
+
+def in_the_cache(cache, repository, **contents):
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("abc")
+    (folder / "snapshots/abc").mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / "snapshots/abc" / name.replace("__", ".")).write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["model__safetensors", "pytorch_model__bin"])
+def test_a_file_of_the_cache_that_was_cut_off(monkeypatch, tmp_path, file):
+    state = dict(timm.create_model("resnet10t").state_dict())
+    save_file(state, tmp_path / "w") if "safe" in file else torch.save(state, tmp_path / "w")
+    content = (tmp_path / "w").read_bytes()
+    in_the_cache(tmp_path, "timm/resnet10t.c3_in1k", **{file: content[:-1000]})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EncoderError, match=r"cut off.*remove .*snapshots.*fetches them anew"):
+        load_encoder("timm:resnet10t.c3_in1k")
+
+
+def test_a_clip_model_of_any_repository(monkeypatch, tmp_path, clip_weights):
+    clip, folder = clip_weights
+    about = {
+        "model_cfg": {
+            "embed_dim": 24,
+            "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
+            "text_cfg": {
+                "context_length": 8,
+                "vocab_size": 50,
+                "width": 32,
+                "heads": 2,
+                "layers": 1,
+            },
+        },
+        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"},
+    }
+    files = {"open_clip_config__json": json.dumps(about).encode()}
+    files["open_clip_model__safetensors"] = (folder / "clip.safetensors").read_bytes()
+    in_the_cache(tmp_path, "someone/tiny", **files)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    encoder = load_encoder("open_clip:hf-hub:someone/tiny")
+    assert encoder.framing.fit == "squash"
+    with torch.no_grad():
+        close(encoder(views(32))[:, 0], clip.encode_image(views(32) / 127.5 - 1))
+
+
+def test_a_network_without_batch_norms_is_not_copied(monkeypatch):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU())
+    monkeypatch.setattr("copy.deepcopy", lambda _: pytest.fail("copied"))
+    assert fuse_batch_norms(net, 8) is net
+
+
 def test_no_tensors_and_no_file(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(EncoderError, match="hold none"):
@@ -455,6 +556,7 @@ def test_a_download_says_so_in_one_line(monkeypatch, tmp_path, capfd):
 def test_devices():
     assert pick_device("cpu").type == "cpu"
     assert pick_device().type in ("cpu", "cuda", "mps")
+    assert pick_device("cpu:0").type == "cpu"
     for device in ("cuda:99", "nonsense", "cpu:x"):
         with pytest.raises(
             EncoderError, match=rf"device='{device}' should be auto or one of .*cpu"

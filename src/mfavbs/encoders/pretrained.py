@@ -117,24 +117,15 @@ def _fit_timm(net: nn.Module, path: Path) -> None:
 
 
 def from_open_clip(name: str, path: Path | None, image_size: int | None) -> Pretrained:
-    """Build the image side of ``open_clip:MODEL[/TAG]``; raises `EncoderError` likewise."""
+    """Build the image side of ``open_clip:MODEL[/TAG]`` or ``open_clip:hf-hub:OWNER/NAME``.
+
+    Raises `EncoderError` where that cannot be.
+    """
     import open_clip
 
-    model, _, tag = name.removeprefix("open_clip:").partition("/")
-    if model not in open_clip.list_models():
-        raise EncoderError(f"unknown open_clip model {model!r}{closest(name)}")
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    about = open_clip.get_pretrained_cfg(model, tag) if tag else {}
-    if (tag or path is None) and not about:
-        raise EncoderError(
-            f"open_clip has no weights {tag!r} for {model}, expected open_clip:{model}/TAG with "
-            f"one of {', '.join(tags) or 'none'}; or leave the tag out and give weights=FILE"
-        )
+    hub = name.startswith("open_clip:hf-hub:")
+    model, about, file = (_on_the_hub if hub else _known)(name, path)
     header = read_header(path)
-    if path is None:
-        repository, _, filename = about["hf_hub"].rpartition("/")
-        files = (filename.replace(".bin", ".safetensors"), filename) if filename else ()
-        path = fetch_weights(name, repository, files or _OPEN_CLIP_FILES)
     with explained(f"{name} cannot be built"), _quiet():
         clip: Any = open_clip.create_model(
             model,
@@ -142,11 +133,10 @@ def from_open_clip(name: str, path: Path | None, image_size: int | None) -> Pret
             force_quick_gelu=bool(about.get("quick_gelu")),
             force_image_size=image_size,
             pretrained_text=False,
+            **({"load_weights": False} if hub else {}),
         )
-    _fit_open_clip(clip, path)
+    _fit_open_clip(clip, file)
     visual = clip.visual
-    # Without a tag, the normalisation that the model was first trained with.
-    about = about or (open_clip.get_pretrained_cfg(model, tags[0]) if tags else {})
     mean = _three(header.get("mean"), about.get("mean", open_clip.OPENAI_DATASET_MEAN), path)
     std = _three(header.get("std"), about.get("std", open_clip.OPENAI_DATASET_STD), path)
     size = image_size or open_clip.model.to_2tuple(visual.image_size)[0]
@@ -161,6 +151,39 @@ def from_open_clip(name: str, path: Path | None, image_size: int | None) -> Pret
         fill=(about.get("fill_color", 0),) * 3,
     )
     return Pretrained(tower, size, mean, std, digest, _framing(header, framing, path))
+
+
+def _known(name: str, path: Path | None) -> tuple[str, dict[str, Any], Path]:
+    """Name of a model that open_clip knows, what it says of its weights, and their file."""
+    import open_clip
+
+    model, _, tag = name.removeprefix("open_clip:").partition("/")
+    if model not in open_clip.list_models():
+        raise EncoderError(f"unknown open_clip model {model!r}{closest(name)}")
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    about = open_clip.get_pretrained_cfg(model, tag) if tag else {}
+    if (tag or path is None) and not about:
+        raise EncoderError(
+            f"open_clip has no weights {tag!r} for {model}, expected open_clip:{model}/TAG with "
+            f"one of {', '.join(tags) or 'none'}; or leave the tag out and give weights=FILE"
+        )
+    if path is None:
+        repository, _, filename = about["hf_hub"].rpartition("/")
+        files = (filename.replace(".bin", ".safetensors"), filename) if filename else ()
+        path = fetch_weights(name, repository, files or _OPEN_CLIP_FILES)
+    # Without a tag, the preprocessing that the model was first trained with.
+    about = about or (open_clip.get_pretrained_cfg(model, tags[0]) if tags else {})
+    return model, about if tag else {**about, "quick_gelu": False}, path
+
+
+def _on_the_hub(name: str, path: Path | None) -> tuple[str, dict[str, Any], Path]:
+    """The same of a repository on the hub, which says itself what its model is."""
+    repository = name.removeprefix("open_clip:hf-hub:")
+    config = fetch_weights(name, repository, ("open_clip_config.json",))
+    with explained(f"{name} cannot be built: {config}"):
+        about = json.loads(config.read_text(encoding="utf-8")).get("preprocess_cfg", {})
+    file = path or fetch_weights(name, repository, _OPEN_CLIP_FILES)
+    return f"local-dir:{config.parent}", about, file
 
 
 def _fit_open_clip(clip: Any, path: Path) -> None:

@@ -107,6 +107,8 @@ def fuse_batch_norms(net: Any, image_size: int) -> Any:
 
     MobileNetV2 at 128 pixels, one core, batches of 16: 4.0 instead of 7.1 ms a view.
     """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
+        return net
     fused = copy.deepcopy(net).eval()
     n_fused = 0
     for parent in list(fused.modules()):

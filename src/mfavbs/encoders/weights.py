@@ -6,6 +6,7 @@ names the tensors in the way. Nothing that a file carries beside its tensors is 
 
 import hashlib
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from torch import Tensor, nn
 from mfavbs.errors import EncoderError
 
 _SECONDS_TO_ANSWER = 10.0
+# What trainers put around the tensors; of several the first is taken, as timm does.
+_CONTAINERS = ("state_dict_ema", "model_ema", "teacher", "state_dict", "model", "model_state_dict")
+_PREFIXES = ("_orig_mod.", "module.", "model.", "teacher.", "backbone.")
+_PARTS = ("teacher.", "backbone.")  # beside which there is a student, or a head for training
 
 
 def fetch_weights(name: str, repository: str, filenames: Sequence[str]) -> Path:
@@ -40,6 +45,7 @@ def fetch_weights(name: str, repository: str, filenames: Sequence[str]) -> Path:
     for filename in filenames:
         cached = hub.try_to_load_from_cache(repository, filename)
         if isinstance(cached, str):
+            _check_whole(Path(cached), name)
             return Path(cached)
     try:
         # One question without retries: a download's own six tries per file name take a minute to
@@ -56,6 +62,28 @@ def fetch_weights(name: str, repository: str, filenames: Sequence[str]) -> Path:
         raise not_downloaded(name, error) from error
 
 
+def _check_whole(path: Path, name: str) -> None:
+    """Refuse a file of the hub's cache that was cut off, which its start and its end show."""
+    from safetensors import safe_open
+
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):  # its header says how long it is
+                return
+        if path.suffix == ".json" or zipfile.is_zipfile(path):
+            return
+        with open(path, "rb") as file:
+            if file.read(4) != b"PK\3\4" and path.stat().st_size:  # torch's older format
+                return
+        reason = "its end is missing"
+    except Exception as error:
+        reason = _first_line(error)
+    raise EncoderError(
+        f"the weights of {name} in the hub's cache are cut off or damaged ({reason}): remove "
+        f"{path} and run the same command again, which fetches them anew"
+    )
+
+
 def not_downloaded(name: str, error: Exception) -> EncoderError:
     """The error for weights that could not be had, with the ways on."""
     return EncoderError(
@@ -66,28 +94,62 @@ def not_downloaded(name: str, error: Exception) -> EncoderError:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint by name, read without running any code that it may carry."""
+    """Tensors of a checkpoint by name, read without running any code that it may carry.
+
+    What a trainer puts around them is taken off: containers such as ``state_dict`` and, of an
+    average and the weights it is of, the average; prefixes such as ``module.``.
+    """
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _without_prefixes(load_file(path))
+        _refuse_torchscript(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except EncoderError:
+        raise
     except Exception as error:  # both readers raise many types on damaged or hostile files
         raise EncoderError(
             f"expected tensors in .safetensors, or in a .pt file by name; the weights {path} "
             f"cannot be read so: {_first_line(error)}; code in a pickle is never run: save "
             "model.state_dict()"
         ) from error
-    if isinstance(content, dict):
-        for key in ("state_dict", "model"):
-            content = content[key] if isinstance(content.get(key), dict) else content
-        content = {k.removeprefix("module."): v for k, v in content.items() if _is_tensor(k, v)}
-    if not isinstance(content, dict) or not content:
+    while isinstance(content, dict):
+        inner = next((c for c in _CONTAINERS if isinstance(content.get(c), dict)), None)
+        if inner is None:
+            break
+        content = content[inner]
+    state = content if isinstance(content, dict) else {}
+    state = {key: value for key, value in state.items() if _is_tensor(key, value)}
+    if not state:
         raise EncoderError(
             f"expected tensors by name, the weights {path} hold none; save model.state_dict()"
         )
-    return content
+    return _without_prefixes(state)
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    while True:
+        for prefix in _PREFIXES:
+            inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if inner and (prefix in _PARTS or len(inner) == len(state)):
+                state = inner
+                break
+        else:
+            # A few tensors beside the network, such as a step counter, have no prefix.
+            return {k.removeprefix("module."): v for k, v in state.items()}
+
+
+def _refuse_torchscript(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any("/code/" in name for name in archive.namelist()):
+            raise EncoderError(
+                f"expected tensors by name; the weights {path} are a TorchScript archive, a "
+                "program that is not run here; save what it holds: "
+                'torch.save(torch.jit.load(FILE, "cpu").state_dict(), "weights.pt")'
+            )
 
 
 def read_header(path: Path | None) -> dict[str, str]:
