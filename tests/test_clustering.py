@@ -1,0 +1,77 @@
+"""The whole flow in Python: the run that is there already, labels with gaps, the yardstick."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feature_blobs import blobs
+from sklearn.cluster import KMeans
+
+from mfavbs import clustering
+from mfavbs.clustering import cluster_images, kmeans
+from mfavbs.errors import RunError
+
+QUICK = {"epochs": 2, "verbose": False, "device": "cpu"}
+
+
+def features(seed: int = 0) -> np.ndarray:
+    return blobs(seed=seed)[0][:, 0, 0]
+
+
+def test_a_run_that_is_there_is_given_back_and_another_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = cluster_images(features(), 3, out=out, **QUICK)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    with pytest.warns(UserWarning, match="Nothing to do"):
+        again = cluster_images(features(), 3, out=out, **QUICK)
+    assert again.labels_.tolist() == first.labels_.tolist()
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    for changed, name in (
+        ({"n_clusters": 2}, "n_clusters"),
+        ({"seed": 1}, "seed"),
+        ({"source": features(seed=1)}, "source"),
+        ({"labels": ["x"] * 90}, "labels"),
+    ):
+        given = {"source": features(), "n_clusters": 3, **QUICK, **changed}
+        with pytest.raises(RunError, match=f"already holds a run with other {name}. Give another"):
+            cluster_images(**given, out=out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_where_only_the_report_is_missing_it_is_written(tmp_path: Path) -> None:
+    cluster_images(features(), 3, out=tmp_path / "run", **QUICK)
+    record = (tmp_path / "run" / "run.json").read_bytes()
+    (tmp_path / "run" / "report.html").unlink()
+    cluster_images(features(), 3, out=tmp_path / "run", **QUICK)
+    assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "run.json").read_bytes() == record
+
+
+def test_labels_with_gaps_are_scored_with_their_coverage(tmp_path: Path) -> None:
+    y = blobs()[1]
+    labels = [str(label) if i % 3 else ["", None, float("nan")][i % 9 // 3]
+              for i, label in enumerate(y)]  # fmt: skip
+    run = cluster_images(features(), 3, out=tmp_path / "run", labels=labels, **QUICK)
+    assert run.metrics["scores"].keys() == {"acc", "nmi", "ari"}
+    assert run.metrics["coverage"] == pytest.approx(2 / 3)
+    assert run.metrics["baselines"]["k-means"]["acc"] == 1
+    assert (run.label < 0).tolist() == [i % 3 == 0 for i in range(90)]
+    assert "66.7" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_yardstick_of_many_images_is_as_good_as_all_its_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 1, 1, 8)).astype(np.float32)
+    unit = x[:, 0, 0] / np.linalg.norm(x[:, 0, 0], axis=1, keepdims=True)
+
+    def inertia(labels: np.ndarray) -> float:
+        return sum(((unit[labels == c] - unit[labels == c].mean(0)) ** 2).sum() for c in range(5))
+
+    whole = KMeans(5, n_init=10, random_state=0).fit(unit)
+    assert (kmeans(x, 5, 0) == whole.labels_).all()
+    monkeypatch.setattr(clustering, "_KMEANS_SAMPLE", 500)
+    sampled = kmeans(x, 5, 0)
+    assert inertia(sampled) <= 1.01 * whole.inertia_
+    assert (kmeans(x, 5, 0) == sampled).all()
