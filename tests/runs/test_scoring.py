@@ -57,7 +57,7 @@ def test_names_composed_and_decomposed_match(tmp_path: Path) -> None:
 def test_predictions_can_be_scored(tmp_path: Path) -> None:
     columns = {"path": list("abc"), "cluster": [1, 1, 0], "confidence": [0.9, 0.8, 0.7]}
     pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
-    with pytest.raises(RunError, match="no run.json"):
+    with pytest.raises(RunError, match="no run"):
         evaluate_run(tmp_path, {"a": "x"})
     (tmp_path / "prediction.json").write_text("{}")
     assert evaluate_run(tmp_path, {"a": "x", "b": "x", "c": "y"})["acc"] == 1

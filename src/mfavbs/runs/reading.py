@@ -216,7 +216,7 @@ def read_truth(path: Path) -> dict[str, str]:
                     )
                 seen[key] = rows.line_num
                 if (row["label"] or "").strip():
-                    truth[key] = row["label"]
+                    truth[key] = path_from_spreadsheet(row["label"])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"The truth {path} cannot be read: {error}") from error
     return truth
