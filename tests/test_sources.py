@@ -16,10 +16,12 @@ from mfavbs import (
     open_images,
     predict_images,
 )
+from mfavbs.errors import EncoderError
 from mfavbs.files import output_name
+from mfavbs.images import Framing
 from mfavbs.report import write_report
 from mfavbs.runs import evaluate_run, read_truth
-from mfavbs.sources import open_source
+from mfavbs.sources import _encoder, check_same_encoder, open_source
 
 
 def test_folder_of_images(tmp_path):
@@ -94,3 +96,39 @@ def test_home_is_meant_by_a_tilde_wherever_a_path_stands(tmp_path, monkeypatch):
     MFAVBsClustering.load("~/run/model").save("~/model")
     assert (tmp_path / "model" / "config.json").exists()
     assert not (tmp_path / "~").exists()
+
+
+def test_a_prediction_sees_images_as_its_run_does(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        pixels = rng.integers(0, 256, (12, 30 + i, 3), np.uint8)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"images/{i:02d}.png")
+    about = {"encoder": "pixels", "image_size": 8, "n_views": 2, "fit": "squash"}
+    run = cluster_images(
+        tmp_path / "images", 2, out=tmp_path / "run", **about, epochs=1, n_workers=0, verbose=False
+    )
+    assert run.record["encoder"]["fit"] == "squash"
+    # Renamed, in another order and company.
+    (tmp_path / "new").mkdir()
+    for i in (7, 3, 12):
+        (tmp_path / f"images/{i:02d}.png").rename(tmp_path / f"new/{100 - i}.png")
+    out = predict_images(run.folder, tmp_path / "new", n_workers=0, verbose=False)
+    known, new = (FeatureStore.open(folder / "features") for folder in (run.folder, out))
+    by_hash = dict(zip(known.manifest["hash"].to_pylist(), np.array(known.features)))
+    for digest, features in zip(new.manifest["hash"].to_pylist(), new.features):
+        assert np.array_equal(features, by_hash[digest])
+
+
+def test_an_encoder_that_sees_otherwise_is_refused():
+    recipe = load_encoder("pixels").recipe
+    for name, value in {"mean": [0.5] * 3, "fit": "pad", "crop_pct": 0.9, "pad_type": "x"}.items():
+        with pytest.raises(EncoderError, match=f"made with {name}="):
+            check_same_encoder(recipe, recipe | {name: value})
+    check_same_encoder(recipe, recipe | {"precision": "bfloat16"})
+
+
+def test_a_run_of_an_earlier_version_is_applied_as_it_was_made():
+    parameters = {"encoder": "pixels", "weights": None, "image_size": 8, "grid": 0, "fit": "pad"}
+    assert _encoder(parameters, {"weights_hash": ""}).framing == Framing()
+    assert _encoder(parameters, {"weights_hash": "", "views_version": 3}).framing.fit == "pad"
