@@ -16,7 +16,7 @@ FEATURES = [
     ("float32", (9, 5, 50, 64)), ("float32", (9, 16, 1, 64)),
 ]  # fmt: skip
 IMAGES = [
-    ("uint8", (9, 8, 8)), ("uint8", (9, 2, 2, 3)), ("int64", (9, 5, 512)),
+    ("uint8", (9, 8, 8)), ("uint8", (9, 2, 2, 3)), ("uint8", (9, 5, 512)),
     ("float32", (9, 8, 8, 3)), ("float64", (9, 32, 96, 1)), ("float32", (9, 64, 64, 4)),
 ]  # fmt: skip
 EITHER = [
@@ -84,3 +84,9 @@ def test_array_of_paths_is_a_list_of_paths(tmp_path, kind):
 def test_fit_on_names_of_images_says_the_way_on(X):
     with pytest.raises(SourceError, match=r"names images; .*cluster_images"):
         MFAVBsClustering(2).fit(X)
+
+
+def test_wider_integers_are_images_that_say_how_they_become_8_bits():
+    assert is_of_images(np.ones((9, 8, 8), np.int64))
+    with pytest.raises(SourceError, match=r"got int64; use .astype\(np.uint8\)"):
+        open_source(np.ones((9, 8, 8), np.int64))
