@@ -148,27 +148,26 @@ def _thumbnails(
     kept = {path: small for path, small in read_thumbnails(run.folder).items() if path in paths}
     missing = paths - set(kept)
     source = run.record["source"]
-    if images is not None:
-        if paths and not paths & set(images.keys):
-            raise RunError(
-                f"None of the {len(paths):,} images on show is among the images given, which are "
-                f"{images.location or images.kind}; expected {min(paths)!r} in it, for one. Give "
-                "the folder, tar or list as it was clustered, wherever it lies now."
-            )
+    given = images is not None
+    if given:
         missing = paths
     elif missing or not os.path.exists(source.get("location") or "."):
         try:
             images = reopen_images(source)
         except SourceError as error:
-            which = (
-                f"{len(kept):,} thumbnails are those kept in the run" if kept else "No thumbnails"
-            )
+            which = f"{len(kept):,} thumbnails kept in the run" if kept else "No thumbnails"
             return kept, [f"{which}: {error}."]
     if images is None:
         return kept, []
     made_by = run.record.get("encoder") or {}
     memory = made_by.get("image_memory", IMAGE_MEMORY)
     made, reason = thumbnails(images, missing, recorded_range(made_by), memory)
+    if given and paths and not made:
+        raise RunError(
+            f"None of the {len(paths):,} images on show can be read from "
+            f"{images.location or 'what was given'}; expected {min(paths)!r} in it, for one "
+            f"({reason}). Give the folder, tar or list as it was clustered, wherever it lies now."
+        )
     small = kept | made
     return small, [reason] if reason and paths - set(small) else []
 
