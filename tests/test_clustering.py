@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from feature_blobs import blobs
+from image_files import COLOURS, paint
 from sklearn.cluster import KMeans
 
 from mfavbs import clustering
 from mfavbs.clustering import cluster_images, kmeans
 from mfavbs.errors import RunError
+from mfavbs.report.data import collect
 
 QUICK = {"epochs": 2, "verbose": False, "device": "cpu"}
 
@@ -75,3 +77,15 @@ def test_the_yardstick_of_many_images_is_as_good_as_all_its_starts(
     sampled = kmeans(x, 5, 0)
     assert inertia(sampled) <= 1.01 * whole.inertia_
     assert (kmeans(x, 5, 0) == sampled).all()
+
+
+def test_a_run_of_a_list_knows_its_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(12):
+        paint(tmp_path / "photos" / f"{i}.png", list(COLOURS.values())[i % 3], i)
+    monkeypatch.chdir(tmp_path)
+    paths = [f"photos/{i}.png" for i in range(11)] + [str(tmp_path / "photos" / "11.png")]
+    options = {"encoder": "pixels", "image_size": 8, "n_views": 2, "n_workers": 0}
+    cluster_images(paths, 3, out=tmp_path / "run", **options, **QUICK)
+    (tmp_path / "run" / "thumbnails.parquet").unlink()
+    monkeypatch.chdir("/")
+    assert collect(tmp_path / "run").thumbnails().keys() == set(paths)

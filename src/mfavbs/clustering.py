@@ -6,6 +6,7 @@ Out: clusters (n,) of the readable images, in a folder that can be looked at, ke
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import time
 import warnings
@@ -277,13 +278,20 @@ def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     return KMeans(n_clusters, init=centres, n_init=1, max_iter=50).fit_predict(clean)
 
 
+def _source(source: dict[str, str]) -> dict[str, str]:
+    """Where the images are, for a list with the folder that its paths are relative to."""
+    if source.get("kind") != "list":
+        return source
+    return source | {"folder": os.path.dirname(source["location"]) or os.getcwd()}
+
+
 def _record(
     features: Features, parameters: dict[str, Any], source: str, device: str
 ) -> dict[str, Any]:
     packages = ("torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
     return {
         "schema": SCHEMA,
-        "source": features.source | {"name": source},
+        "source": _source(features.source) | {"name": source},
         "parameters": parameters,
         "encoder": features.encoder,
         "device": device,

@@ -92,8 +92,10 @@ def _none_in(path: str, images: Images) -> SourceError:
     )
 
 
-def reopen_images(source: Mapping[str, Any]) -> Images:
+def reopen_images(source: Mapping[str, Any], keys: Sequence[str] = ()) -> Images:
     """Open the images of a run or a store where its record says they were.
+
+    Those of a list that was never a file, or is one no more, are found by their ``keys``.
 
     Raises
     ------
@@ -101,6 +103,8 @@ def reopen_images(source: Mapping[str, Any]) -> Images:
         The record names no place, the place is gone or cannot be opened.
     """
     kind, location = source.get("kind"), str(source.get("location") or "")
+    if kind == "list" and source.get("folder") and not os.path.exists(location):
+        return Files("list", location, *listed(keys, str(source["folder"])))
     if kind not in ("folder", "tar", "list") or not location:
         raise SourceError(f"the source of this run, {kind}, names no place to read from")
     if not os.path.exists(location):

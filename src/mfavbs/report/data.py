@@ -153,7 +153,7 @@ def _thumbnails(
         missing = paths
     elif missing or not os.path.exists(source.get("location") or "."):
         try:
-            images = reopen_images(source)
+            images = reopen_images(source, sorted(paths))
         except SourceError as error:
             which = f"{len(kept):,} thumbnails kept in the run" if kept else "No thumbnails"
             return kept, [f"{which}: {error}."]
