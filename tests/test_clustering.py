@@ -35,7 +35,9 @@ def test_a_run_that_is_there_is_given_back_and_another_is_refused(tmp_path: Path
         ({"labels": ["x"] * 90}, "labels"),
     ):
         given = {"source": features(), "n_clusters": 3, **QUICK, **changed}
-        with pytest.raises(RunError, match=f"already holds a run with other {name}. Give another"):
+        with pytest.raises(
+            RunError, match=rf"already holds a run, made with {name}=.*Give another"
+        ):
             cluster_images(**given, out=out)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 

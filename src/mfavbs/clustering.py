@@ -14,22 +14,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError
-from sklearn.cluster import KMeans
-from sklearn.preprocessing import normalize
 
+# torch and scikit-learn are imported where they are needed: what can be refused without them is
+# refused at once, and not after the seconds that they take.
 from mfavbs import __version__, runs
-from mfavbs.devices import peak_memory_mib
-from mfavbs.encoders import DEFAULT_ENCODER
+from mfavbs.devices import check_device, peak_memory_mib
+from mfavbs.encoders import DEFAULT_ENCODER, check_encoder
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range
 from mfavbs.locking import alone_in
-from mfavbs.metrics import score_known
-from mfavbs.model import MFAVBsClustering
 from mfavbs.report import write_page
 from mfavbs.runs import SCHEMA, Run, read_run
 from mfavbs.sources import (
@@ -39,6 +37,9 @@ from mfavbs.sources import (
     known_labels,
     open_source,
 )
+
+if TYPE_CHECKING:
+    from mfavbs.model import MFAVBsClustering
 
 _KMEANS_STARTS = 10
 # 50,000 images, one thread: 22 s and the inertia of all starts on all of them, which take 137 s.
@@ -118,12 +119,18 @@ def cluster_images(
     """
     out = user_path(out)
     n_clusters = int(n_clusters)
+    if n_clusters < 2:
+        raise SourceError(f"n_clusters={n_clusters} should be >= 2.")
+    if n_views < 1:
+        raise SourceError(f"n_views={n_views} should be >= 1")
+    check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
+    check_device(device)
     checked = checked_range(value_range)
-    model = _checked_model(
-        n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
-    )
-    parameters = {
-        **{k: v for k, v in model.get_params().items() if k not in ("random_state", "verbose")},
+    opened = open_source(source, exclude)
+    check_early(opened, n_clusters, labels, labels_from_folders)
+    given = {
+        **estimator,
+        "n_clusters": n_clusters,
         "encoder": encoder,
         "weights": None if weights is None else str(user_path(weights).resolve()),
         "image_size": image_size,
@@ -135,13 +142,18 @@ def cluster_images(
         "value_range": list(checked) if isinstance(checked, tuple) else checked,
         "image_memory": image_memory,
         "labels": _said_of(labels, labels_from_folders),
+        "source": opened.identity,
     }
-    opened = open_source(source, exclude)
-    check_early(opened, n_clusters, labels, labels_from_folders)
-    features_of = opened.store.path.resolve() if opened.store else None
+    runs.check_folder(out, given, overwrite=overwrite)
+    model = _checked_model(
+        n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
+    )
     # Where it is computed is not what an interrupted run must agree on.
-    asked = {k: v for k, v in parameters.items() if k != "device"} | {"source": opened.identity}
+    elsewhere = ("random_state", "verbose", "device")
+    asked = {k: v for k, v in model.get_params().items() if k not in elsewhere} | given
     runs.check_folder(out, asked, overwrite=overwrite)
+    loaded = opened.load_encoder(asked)  # before a folder is begun for its features
+    features_of = opened.store.path.resolve() if opened.store else None
     with alone_in(out):
         done = runs.begin_run(
             out,
@@ -153,7 +165,8 @@ def cluster_images(
         with _timed(seconds, "features"):
             features = opened.features(
                 out / runs.FEATURES,
-                parameters,
+                loaded,
+                asked,
                 n_workers=n_workers,
                 verbose=verbose,
                 device=device,
@@ -162,7 +175,7 @@ def cluster_images(
             _check_unchanged(out, features)
         else:
             truth = known_labels(features, opened, labels, labels_from_folders)
-            _train(model, features, truth, out, parameters, asked["source"], seconds)
+            _train(model, features, truth, out, asked, seconds)
         if done and (out / "report.html").exists():
             warnings.warn(f"Nothing to do: {out} already holds this run.", stacklevel=2)
         else:
@@ -172,12 +185,11 @@ def cluster_images(
 
 
 def _train(
-    model: MFAVBsClustering,
+    model: "MFAVBsClustering",
     features: Features,
     truth: Sequence[str | None] | None,
     out: Path,
-    parameters: dict[str, Any],
-    source: str,
+    asked: dict[str, Any],
     seconds: dict[str, float],
 ) -> None:
     """Fit ``model`` and write everything of the run but its report."""
@@ -198,9 +210,9 @@ def _train(
             features.skipped,
             features.notes,
         )
-    metrics = _metrics(model, features, truth, parameters["seed"], seconds)
+    metrics = _metrics(model, features, truth, asked["seed"], seconds)
     device = str(model.network_.device)
-    runs.write_record(out, metrics, _record(features, parameters, source, device))
+    runs.write_record(out, metrics, _record(features, asked, device))
 
 
 def _check_unchanged(out: Path, features: Features) -> None:
@@ -221,10 +233,10 @@ def _said_of(labels: Sequence[str | None] | None, from_folders: bool) -> str | N
     return f"given ({len(labels)}, {digest.hexdigest()[:8]})"
 
 
-def _checked_model(n_clusters: int, **parameters: Any) -> MFAVBsClustering:
+def _checked_model(n_clusters: int, **parameters: Any) -> "MFAVBsClustering":
     """A model whose parameters are found wrong now, and not when the images are encoded."""
-    if n_clusters < 2:
-        raise SourceError(f"n_clusters={n_clusters} should be >= 2.")
+    from mfavbs.model import MFAVBsClustering
+
     model = MFAVBsClustering(n_clusters, **parameters)
     try:
         model._validate_params()
@@ -234,7 +246,7 @@ def _checked_model(n_clusters: int, **parameters: Any) -> MFAVBsClustering:
 
 
 def _metrics(
-    model: MFAVBsClustering,
+    model: "MFAVBsClustering",
     features: Features,
     truth: Sequence[str | None] | None,
     seed: int,
@@ -249,6 +261,8 @@ def _metrics(
         "losses": model.loss_history_,
     }
     if truth is not None and any(truth):
+        from mfavbs.metrics import score_known
+
         metrics["scores"] = score_known(truth, model.labels_)
         metrics["coverage"] = metrics["scores"].pop("coverage")
         with _timed(seconds, "k-means, for comparison"):
@@ -267,6 +281,9 @@ def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     Above 10,000 images the starts are of a sample of those, and the best one is gone on with on all
     of them: as good, and it never takes longer than the run.
     """
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import normalize
+
     clean = features.reshape(len(features), -1, features.shape[-1])[:, 0].astype(np.float32)
     clean = normalize(clean, copy=False)
     model = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed)
@@ -285,14 +302,12 @@ def _source(source: dict[str, str]) -> dict[str, str]:
     return source | {"folder": os.path.dirname(source["location"]) or os.getcwd()}
 
 
-def _record(
-    features: Features, parameters: dict[str, Any], source: str, device: str
-) -> dict[str, Any]:
+def _record(features: Features, asked: dict[str, Any], device: str) -> dict[str, Any]:
     packages = ("torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
     return {
         "schema": SCHEMA,
-        "source": _source(features.source) | {"name": source},
-        "parameters": parameters,
+        "source": _source(features.source) | {"name": asked["source"]},
+        "parameters": {name: value for name, value in asked.items() if name != "source"},
         "encoder": features.encoder,
         "device": device,
         "versions": {

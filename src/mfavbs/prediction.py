@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfavbs import runs
+from mfavbs.devices import check_device
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import holds_only, user_path, write_json
 from mfavbs.locking import alone_in
-from mfavbs.model import MFAVBsClustering
 from mfavbs.runs import read_run
 from mfavbs.sources import Source, open_source
 
@@ -52,9 +52,9 @@ def predict_images(
     Path
         ``out``.
     """
+    check_device(device)
     run = user_path(run)
     record = read_run(run).record
-    model = MFAVBsClustering.load(run / runs.MODEL, device)
     opened = open_source(source, exclude)
     out = user_path(out) if out is not None else run / "predictions" / opened.name
     parameters = dict(record["parameters"])
@@ -74,6 +74,10 @@ def predict_images(
         )
     about = {"run": str(run.resolve()), "source": opened.identity}
     _check_ours(out, about)
+    from mfavbs.model import MFAVBsClustering  # torch: what is refused without it is by now
+
+    model = MFAVBsClustering.load(run / runs.MODEL, device)
+    loaded = opened.load_encoder(parameters, fitted)  # before a folder is begun for its features
     with alone_in(out):
         try:
             _check_ours(out, about)
@@ -82,11 +86,11 @@ def predict_images(
             raise runs.unwritable(out, error) from error
         features = opened.features(
             out / runs.FEATURES,
+            loaded,
             parameters,
             n_workers=n_workers,
             verbose=verbose,
             device=device,
-            fitted=fitted,
         )
         probabilities = model.predict_proba(features.array)
         runs.write_labels(

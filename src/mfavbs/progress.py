@@ -61,16 +61,22 @@ class Progress:
         if self.lines and self.last_line > self.start:  # close what lines have opened
             self._print_line("")
 
-    def advance(self, amount: int = 1, note: str | None = None) -> None:
-        """Count ``amount`` more as done; ``note`` replaces the rate beside the bar."""
+    def advance(self, amount: int = 1, note: str | None = None, *, at_once: bool = False) -> None:
+        """Count ``amount`` more as done; ``note`` replaces the rate beside the bar.
+
+        Where there is no bar, ``at_once`` prints the line now: what comes next may take long.
+        """
         self.done += amount
         seconds = max(time.monotonic() - self.start, 1e-9)
         if note is None:
             note = f"{(self.done - self.resumed) / seconds:,.0f} {self.unit}/s"
         self.bar.update(self.task, completed=self.done, note=note)
-        if self.lines and time.monotonic() - self.last_line > _SECONDS_BETWEEN_LINES:
-            left = seconds * (self.total - self.done) / max(self.done - self.resumed, 1)
-            self._print_line(f", {note}, {left:,.0f} s left")
+        if self.lines and (at_once or time.monotonic() - self.last_line > _SECONDS_BETWEEN_LINES):
+            rest = f", {note}" if note else ""
+            if self.done > self.resumed:
+                left = seconds * (self.total - self.done) / (self.done - self.resumed)
+                rest += f", {left:,.0f} s left"
+            self._print_line(rest)
 
     def _print_line(self, rest: str) -> None:
         self.last_line = time.monotonic()

@@ -8,14 +8,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mfavbs import runs
-from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.errors import EncoderError, SourceError
-from mfavbs.features import FeatureStore, embed, is_store
+from mfavbs.features import FeatureStore, is_store
 from mfavbs.files import output_name, user_path
 from mfavbs.images import (
     IMAGE_MEMORY,
@@ -26,6 +25,9 @@ from mfavbs.images import (
     is_of_paths,
     open_images,
 )
+
+if TYPE_CHECKING:  # what imports torch is imported when images are encoded
+    from mfavbs.encoders import Encoder
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 _ONE_FOLDER = (
@@ -81,24 +83,43 @@ class ImageSource:
         """Folder of every key, or None where all are in one."""
         return folder_labels(self.keys)
 
+    def load_encoder(
+        self, parameters: dict[str, Any], fitted: dict[str, Any] | None = None
+    ) -> "Encoder":
+        """Build what encodes the images, with weights that may have to be downloaded first.
+
+        ``fitted`` is how the features of an earlier run were made, which these have to equal.
+        """
+        from mfavbs.encoders import load_encoder
+
+        encoder = load_encoder(
+            parameters["encoder"],
+            weights=parameters["weights"],
+            image_size=parameters["image_size"],
+            grid=parameters["grid"],
+            fit=parameters.get("fit"),
+        )
+        if fitted is not None and fitted.get("views_version", 2) < 3:
+            encoder.framing = Framing()  # version 2 asked no weights how they were trained
+        now = {"name": encoder.name, "range": parameters.get("value_range", "type")}
+        check_same_encoder(fitted, encoder.recipe | now)
+        return encoder
+
     def features(
         self,
         store: Path,
+        encoder: "Encoder | None",
         parameters: dict[str, Any],
         *,
         n_workers: int | None = None,
         verbose: bool = True,
         device: str = "auto",
-        fitted: dict[str, Any] | None = None,
     ) -> Features:
-        """Encode the images into the folder ``store``, or go on with what it holds.
+        """Encode the images into the folder ``store``, or go on with what it holds."""
+        from mfavbs.features import embed
 
-        ``fitted`` is how the features of an earlier run were made, which these have to equal.
-        """
+        assert encoder is not None, "what load_encoder has made"
         images = self.images
-        encoder = _encoder(parameters, fitted)
-        now = {"name": encoder.name, "range": parameters.get("value_range", "type")}
-        check_same_encoder(fitted, encoder.recipe | now)
         made = embed(
             images,
             store,
@@ -111,20 +132,7 @@ class ImageSource:
             n_workers=n_workers,
             verbose=verbose,
         )
-        return _features_of_store(made, images, fitted)
-
-
-def _encoder(parameters: dict[str, Any], fitted: dict[str, Any] | None) -> Encoder:
-    encoder = load_encoder(
-        parameters["encoder"],
-        weights=parameters["weights"],
-        image_size=parameters["image_size"],
-        grid=parameters["grid"],
-        fit=parameters.get("fit"),
-    )
-    if fitted is not None and fitted.get("views_version", 2) < 3:
-        encoder.framing = Framing()  # version 2 asked no weights how they were trained
-    return encoder
+        return _features_of_store(made, images)
 
 
 class StoreSource:
@@ -139,16 +147,21 @@ class StoreSource:
         self.name = output_name(store.path)
         self.identity = f"features {store.path.resolve()}"
 
+    def load_encoder(
+        self, parameters: dict[str, Any], fitted: dict[str, Any] | None = None
+    ) -> None:
+        """None, where these features are of the encoder that ``fitted`` names."""
+        check_same_encoder(fitted, _made_by(self.store))
+
     def features(
         self,
         store: Path,
+        encoder: "Encoder | None",
         parameters: dict[str, Any],
-        *,
-        fitted: dict[str, Any] | None = None,
         **_: Any,
     ) -> Features:
         """What the store holds; nothing is written."""
-        return _features_of_store(self.store, None, fitted)
+        return _features_of_store(self.store, None)
 
 
 class ArraySource:
@@ -174,17 +187,21 @@ class ArraySource:
         found = self._path.stat()
         return f"features {self._path.resolve()} ({found.st_size} bytes, {found.st_mtime})"
 
+    def load_encoder(
+        self, parameters: dict[str, Any], fitted: dict[str, Any] | None = None
+    ) -> None:
+        """None, where ``fitted`` is of features made elsewhere, too."""
+        check_same_encoder(fitted, {"name": "features"})
+
     def features(
         self,
         store: Path,
+        encoder: "Encoder | None",
         parameters: dict[str, Any],
-        *,
-        fitted: dict[str, Any] | None = None,
         **_: Any,
     ) -> Features:
         """The array itself; nothing is written."""
         made_by = {"name": "features"}
-        check_same_encoder(fitted, made_by)
         location = "" if self._path is None else str(self._path.resolve())
         source = {"kind": "features", "location": location}
         return Features(self._array, self.keys, None, [], [], [], None, source, made_by)
@@ -240,12 +257,7 @@ def _of_array(array: np.ndarray, path: Path | None = None) -> ImageSource | Arra
     return ArraySource(array, path)
 
 
-def _features_of_store(
-    store: FeatureStore, images: Images | None, fitted: dict[str, Any] | None
-) -> Features:
-    made_by = store.recipe
-    made_by["name"] = made_by.pop("encoder")
-    check_same_encoder(fitted, made_by)
+def _features_of_store(store: FeatureStore, images: Images | None) -> Features:
     return Features(
         store.features,
         store.keys,
@@ -255,8 +267,13 @@ def _features_of_store(
         store.notes,
         images,
         store.parameters["source"],
-        made_by,
+        _made_by(store),
     )
+
+
+def _made_by(store: FeatureStore) -> dict[str, Any]:
+    made_by = store.recipe
+    return {"name": made_by.pop("encoder"), **made_by}
 
 
 def check_early(

@@ -17,8 +17,9 @@ from image_files import COLOURS, paint
 from killing import members, wait_until
 
 from mfavbs.bench import comparing, methods
+from mfavbs.bench.ablations import OURS, with_tokens
 from mfavbs.bench.comparing import bench
-from mfavbs.bench.methods import OURS, PEERS, with_tokens
+from mfavbs.bench.peers import PEERS
 from mfavbs.bench.table import markdown, row_of
 from mfavbs.bench.trial import TrialError, run_trial
 from mfavbs.errors import MfavbsError, RunError, SourceError
@@ -97,6 +98,13 @@ def test_a_row_for_each_method_in_three_files(store: Path, tmp_path: Path, trial
     one = json.loads((out / "results" / "mfavbs-9.json").read_text())
     assert one["scores"]["acc"] == pytest.approx(0.9)
     assert one["parameters"]["n_blocks"] == 1
+    table = pq.read_table(out / "results" / "mfavbs-9.parquet")
+    assert table.column_names == ["path", "label", "cluster"]
+    assert table["path"][0].as_py() == f"{table['label'][0].as_py()}/0.png"
+    hits = [
+        int(label) == c for label, c in zip(*(table[n].to_pylist() for n in ("label", "cluster")))
+    ]
+    assert np.mean(hits) == pytest.approx(one["scores"]["acc"])
 
 
 def test_finished_trials_are_not_run_again(store: Path, tmp_path: Path, trials: list) -> None:
@@ -127,6 +135,32 @@ def test_results_of_something_else_are_refused_with_both_values(
         bench(store, ["paper"], **options)
     assert trials == [("paper", 0)]
     assert files == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+
+
+def test_the_trial_that_runs_is_named(
+    store: Path, tmp_path: Path, trials: list, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench(store, ["mfavbs", "gmm", "kmeans"], out=tmp_path / "out", seeds=[0, 1])
+    lines = [line for line in capfd.readouterr().err.splitlines() if "is running" in line]
+    assert [line.partition(" is running")[0] for line in lines] == [
+        "bench: 0 of 6 trials, mfavbs, seed 0",
+        "bench: 1 of 6 trials, mfavbs, seed 1",
+        "bench: 2 of 6 trials, gmm, seed 0",  # whose seed 1 is not tried
+        "bench: 4 of 6 trials, kmeans, seed 0",
+        "bench: 5 of 6 trials, kmeans, seed 1",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["umap", "evoc"])
+def test_what_a_peer_compiles_is_compiled_before_its_seconds(name: str) -> None:
+    event = pytest.importorskip("numba.core.event")
+    pytest.importorskip(name)
+    features = np.random.default_rng(0).normal(size=(600, 2, 1, 16)).astype(np.float32)
+    methods.prepare(name, features)
+    with event.install_recorder("numba:compile") as recorder:
+        methods.cluster(name, features, 3, 0, "cpu")
+    assert not [e.data["dispatcher"] for _, e in recorder.buffer if e.is_start]
 
 
 def test_a_method_that_fails_is_a_row_with_its_reason(

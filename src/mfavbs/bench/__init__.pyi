@@ -1,5 +1,6 @@
+from .ablations import OURS
 from .comparing import bench
-from .methods import OURS, PEERS
+from .peers import PEERS
 from .table import print_table
 
 __all__ = [

@@ -37,7 +37,8 @@ def run_trial(store: Path, method: str, k: int, seed: int, device: str, log: Pat
     Returns
     -------
     dict
-        ``labels`` (n,); ``seconds`` of clustering, without imports and disk; ``peak_memory_mib`` of
+        ``labels`` (n,); ``seconds`` of clustering, without imports, compilation and
+        disk; ``peak_memory_mib`` of
         the process, with what it imported and what it read of the memory-mapped features.
 
     Raises
@@ -111,7 +112,7 @@ def _run(store: Path, method: str, k: int, seed: int, device: str, n_threads: in
     with open(store / "features.npy", "rb") as file:
         while file.read(_READ):  # into the system's cache: the seconds are not the disk's
             pass
-    features = methods.prepare(method, np.load(store / "features.npy", mmap_mode="r"))
+    features = methods.prepare(method, np.load(store / "features.npy", mmap_mode="r"), device)
     if "torch" in sys.modules:
         import torch
 

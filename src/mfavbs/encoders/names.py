@@ -6,7 +6,6 @@ In: an encoder as it was asked for. Out: nothing, or an error.
 from pathlib import Path
 
 from mfavbs.errors import EncoderError
-from mfavbs.images import FITS
 
 DEFAULT_ENCODER = "open_clip:ViT-B-32/openai"
 KINDS = "open_clip:MODEL/PRETRAINED, timm:MODEL or pixels"
@@ -27,6 +26,8 @@ def check_encoder(
     EncoderError
         The kind is unknown, a number is out of its range, or there is no such file of weights.
     """
+    from mfavbs.images import FITS  # Pillow, for which --help need not wait
+
     kind, _, model = name.partition(":")
     if name != "pixels" and not (kind in ("timm", "open_clip") and model):
         perhaps = f"; perhaps timm:{name} or open_clip:{name}/TAG" if kind == name != "" else ""

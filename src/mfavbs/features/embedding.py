@@ -33,8 +33,8 @@ from mfavbs.features.shards import (
     missing_rows,
     write_shard,
 )
-from mfavbs.features.store import SCHEMA, FeatureStore, check_schema
-from mfavbs.files import ADVICE, holds_only, read_json, user_path, write_json
+from mfavbs.features.store import SCHEMA, FeatureStore, check_store
+from mfavbs.files import read_json, user_path, write_json
 from mfavbs.images import (
     IMAGE_MEMORY,
     Images,
@@ -117,7 +117,7 @@ def embed(
     )
     decoding = _decoding(images, out, checked_range(value_range), image_memory)
     parameters = _parameters(images, recipe(encoder, views) | decoding)
-    _check_ours(out)
+    check_store(out, parameters)
     with alone_in(out, StoreError):
         try:
             if _begin(out, parameters):
@@ -179,46 +179,15 @@ def _parameters(images: Images, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_ours(out: Path) -> None:
-    """Refuse a folder with something that no embedding has written."""
-    if any((out / name).exists() for name in ("store.json", "progress.json")):
-        return
-    # An earlier call may have been killed before it wrote the first word.
-    if not holds_only(out, ["shards", "progress.json"]):
-        raise StoreError(f"{out} exists and is not a feature store; {ADVICE}")
-
-
 def _begin(out: Path, wanted: dict[str, Any]) -> bool:
     """Whether there is work left in ``out``; refuses a store made with other parameters."""
-    finished = read_json(out / "store.json")
-    begun = finished or read_json(out / "progress.json")
-    if begun is None:
-        _check_ours(out)
-        (out / "shards").mkdir(parents=True, exist_ok=True)
+    check_store(out, wanted)
+    if (out / "store.json").exists():
+        return False
+    (out / "shards").mkdir(parents=True, exist_ok=True)
+    if not (out / "progress.json").exists():
         write_json(out / "progress.json", wanted)
-        return True
-    check_schema(out, begun)
-    if begun["schema"] < SCHEMA:
-        state = "unfinished and was begun" if finished is None else "was made"
-        raise StoreError(
-            f"{out} {state} by an earlier version of mfavbs (schema {begun['schema']}, now "
-            f"{SCHEMA}), which drew other views; {ADVICE}"
-            + ("" if finished is None else f"; or cluster it as it is: mfavbs cluster {out}")
-        )
-    for name, value in wanted.items():
-        if name == "listing_hash" and begun.get(name) != value:
-            raise StoreError(
-                f"the images have changed since {out} was begun (names, sizes or dates differ); "
-                f"{ADVICE}"
-            )
-        if begun.get(name) != value:
-            raise StoreError(
-                f"{out} was made with {name}={begun.get(name)!r}, now {name}={value!r} is asked "
-                f"for; {ADVICE}"
-            )
-    if finished is None:
-        (out / "shards").mkdir(exist_ok=True)
-    return finished is None
+    return True
 
 
 def _tidy(out: Path) -> None:

@@ -5,6 +5,7 @@ In: a folder. Out: features (n, v, t, d) float16, memory-mapped, and the manifes
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import StoreError
-from mfavbs.files import ADVICE, read_json, read_reasons, user_path
+from mfavbs.files import ADVICE, holds_only, read_json, read_reasons, user_path
 
 SCHEMA = 2
 _OF_THE_SOURCE = ("schema", "source", "n_candidates", "listing_hash")
@@ -141,3 +142,47 @@ def check_schema(path: Path, parameters: dict[str, Any]) -> None:
             f"{path} has schema {schema}, this version of mfavbs reads up to {SCHEMA}; upgrade "
             "mfavbs, or make the store again"
         )
+
+
+def check_store(path: str | Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse to make a store in a folder, before anything is encoded.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    wanted
+        What is to make the store, or as much of it as is known already.
+
+    Raises
+    ------
+    StoreError
+        Something else is there, or a store made by another version or with other parameters.
+    """
+    path = user_path(path)
+    finished = read_json(path / "store.json")
+    begun = finished or read_json(path / "progress.json")
+    if begun is None:
+        # An earlier call may have been killed before it wrote the first word.
+        if not holds_only(path, ["shards", "progress.json"]):
+            raise StoreError(f"{path} exists and is not a feature store; {ADVICE}")
+        return
+    check_schema(path, begun)
+    if begun["schema"] < SCHEMA:
+        state = "unfinished and was begun" if finished is None else "was made"
+        raise StoreError(
+            f"{path} {state} by an earlier version of mfavbs (schema {begun['schema']}, now "
+            f"{SCHEMA}), which drew other views; {ADVICE}"
+            + ("" if finished is None else f"; or cluster it as it is: mfavbs cluster {path}")
+        )
+    for name, value in wanted.items():
+        if name == "listing_hash" and begun.get(name) != value:
+            raise StoreError(
+                f"the images have changed since {path} was begun (names, sizes or dates differ); "
+                f"{ADVICE}"
+            )
+        if begun.get(name) != value:
+            raise StoreError(
+                f"{path} was made with {name}={begun.get(name)!r}, now {name}={value!r} is asked "
+                f"for; {ADVICE}"
+            )

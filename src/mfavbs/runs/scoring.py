@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mfavbs.errors import RunError
 from mfavbs.files import user_path
-from mfavbs.metrics import score_known
 from mfavbs.runs.reading import read_clusters
 
 
@@ -44,6 +43,8 @@ def evaluate_run(folder: str | Path, truth: Mapping[str, str]) -> dict[str, floa
             f"None of the {len(paths)} images of {folder}, {named}, has a label in the truth given"
             f"{example}. Expected rows `path,label` with the paths of labels.csv."
         )
+    from mfavbs.metrics import score_known  # scikit-learn, which a wrong path need not wait for
+
     return score_known(labels, clusters)
 
 

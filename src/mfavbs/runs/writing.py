@@ -99,6 +99,8 @@ def begin_run(
 def check_folder(folder: Path, parameters: dict[str, Any], *, overwrite: bool = False) -> None:
     """Refuse to run in ``folder``, before anything is written there.
 
+    ``parameters`` may be those alone that were given, while the defaults of others are not known.
+
     Raises
     ------
     RunError
@@ -118,11 +120,11 @@ def _check(
         finished = (folder / "run.json").exists()
         if finished:
             asked = asked_of(read_record(folder))  # refuses what another program calls run.json
-            if not overwrite and (clearing or asked != parameters):
-                names = [name for name in parameters if asked.get(name) != parameters[name]]
+            names = [name for name in parameters if asked.get(name) != parameters[name]]
+            if not overwrite and (clearing or names):
                 raise RunError(
-                    f"{folder} already holds a run{_other(names)}. Give another out=, or "
-                    "overwrite=True to replace it."
+                    f"{folder} already holds a run{_other(asked, parameters, names)}. Give "
+                    "another out=, or overwrite=True to replace it."
                 )
         elif begun is None and not holds_only(folder, [UNFINISHED]):
             raise RunError(
@@ -139,8 +141,12 @@ def _check(
     return finished, begun, clearing
 
 
-def _other(names: list[str]) -> str:
-    return f" with other {', '.join(names)}" if names else ""
+def _other(before: dict[str, Any], now: dict[str, Any], names: list[str]) -> str:
+    if not names:
+        return ""
+    made = ", ".join(f"{name}={before.get(name)!r}" for name in names)
+    asked = ", ".join(f"{name}={now[name]!r}" for name in names)
+    return f", made with {made}; now {asked} is asked for"
 
 
 def asked_of(record: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ All of them cluster :func:`mean_embedding`, one vector for each image, so that t
 of the views as a method that trains on them.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -25,6 +27,8 @@ _NEIGHBOURS = 10  # of the spectral peer's graph, as in scikit-learn's
 _COMPONENTS = 50  # principal components that a mixture is fitted on, at the most
 _ROWS_A_COMPONENT = 5  # images of an average cluster for each: what a covariance is estimated from
 _CHUNK = 4096  # images read at once: bounds the float32 copy of a memory-mapped store
+_SAMPLE = 300  # images that a method compiles itself on
+_UMAP_LARGE = 4096  # umap's own bound
 
 
 def pooled_views(features: np.ndarray) -> Tensor:
@@ -116,7 +120,36 @@ def umap_kmeans(features: np.ndarray, k: int, seed: int) -> np.ndarray:
     return _umap_kmeans(mean_embedding(features), k, seed)
 
 
+def compile_umap(features: np.ndarray) -> None:
+    """Let numba compile what UMAP runs on so many images: up to minutes that are nobody's method.
+
+    Raises
+    ------
+    MfavbsError
+        umap-learn is not installed.
+    """
+    sample = mean_embedding(features[:_SAMPLE])
+    # From that many rows on it seeks neighbours by descent, and otherwise among all pairs.
+    by_descent = len(features) >= _UMAP_LARGE
+    _umap(sample, 0, n_epochs=1, force_approximation_algorithm=by_descent)
+
+
+def compile_evoc(features: np.ndarray) -> None:
+    """Let numba compile what EVoC runs.
+
+    Raises
+    ------
+    MfavbsError
+        evoc is not installed.
+    """
+    evoc(features[:_SAMPLE], 2, 0)
+
+
 def _umap_kmeans(embeddings: np.ndarray, k: int, seed: int) -> np.ndarray:
+    return _kmeans(_umap(embeddings, seed), k, seed)
+
+
+def _umap(embeddings: np.ndarray, seed: int, **options: Any) -> np.ndarray:
     try:
         from umap import UMAP
     except ImportError as error:
@@ -128,8 +161,9 @@ def _umap_kmeans(embeddings: np.ndarray, k: int, seed: int) -> np.ndarray:
         metric="cosine",
         random_state=seed,
         n_jobs=1,  # what a fixed seed comes to in any case
+        **options,
     )
-    return _kmeans(model.fit_transform(embeddings), k, seed)
+    return model.fit_transform(embeddings)
 
 
 def evoc(features: np.ndarray, k: int, seed: int) -> np.ndarray:
