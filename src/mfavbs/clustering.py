@@ -125,6 +125,11 @@ def cluster_images(
         raise SourceError(f"n_views={n_views} should be >= 1")
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
+    if "random_state" in estimator:
+        raise SourceError(
+            "random_state is called seed here, as it is of the views too; give "
+            f"seed={estimator['random_state']!r}."
+        )
     checked = checked_range(value_range)
     opened = open_source(source, exclude)
     check_early(opened, n_clusters, labels, labels_from_folders)

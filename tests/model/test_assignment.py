@@ -10,6 +10,7 @@ from feature_blobs import blobs, small_network
 
 from mfavbs.model import assignment
 from mfavbs.model.assignment import assign, average_with_neighbours, decide
+from mfavbs.model.neighbours import Neighbourhood
 
 
 @pytest.fixture
@@ -63,7 +64,9 @@ def test_averaged_neighbours_outvote_an_error_and_are_outvoted_by_no_one_else():
     representations = torch.eye(2)[cluster]
     p = torch.eye(2)[cluster].clone()
     p[0] = torch.tensor([0.3, 0.7])  # one error among ten that are alike
-    found = average_with_neighbours(p[None], representations, p[None], representations)
+    found = average_with_neighbours(
+        p[None], representations, p[None], Neighbourhood(representations)
+    )
     assert found.shape == (1, 20, 2)
     torch.testing.assert_close(found.sum(-1), torch.ones(1, 20))
     assert found[0].argmax(-1).tolist() == cluster.tolist()
@@ -71,7 +74,7 @@ def test_averaged_neighbours_outvote_an_error_and_are_outvoted_by_no_one_else():
 
 def test_averaging_with_a_single_kept_image():
     p, r = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.eye(2)
-    found = average_with_neighbours(p, r, p[:, :1], r[:1])
+    found = average_with_neighbours(p, r, p[:, :1], Neighbourhood(r[:1]))
     torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]))
 
 
@@ -79,7 +82,7 @@ def test_a_cluster_of_two_is_not_outvoted():
     cluster = torch.arange(16) // 2
     p = torch.eye(8)[cluster][None] * 0.93 + 0.07 / 8
     representations = F.normalize(torch.eye(8)[cluster] + 0.5, dim=-1)
-    found = average_with_neighbours(p, representations, p, representations)
+    found = average_with_neighbours(p, representations, p, Neighbourhood(representations))
     assert found[0].argmax(-1).tolist() == cluster.tolist()
 
 

@@ -484,3 +484,53 @@ def test_a_model_of_an_earlier_schema_is_refused(fitted, tmp_path):
     edit(tmp_path, schema=1)
     with pytest.raises(RunError, match=r"schema 1, of an earlier version.*Cluster again"):
         MFAVBsClustering.load(tmp_path)
+
+
+def test_copies_are_trained_on_once_and_all_labelled():
+    copies = np.r_[np.arange(60), [7] * 20, [8] * 20]
+    model, plain = small(epochs=5).fit(FEATURES[copies]), small(epochs=5).fit(FEATURES)
+    np.testing.assert_array_equal(model.probabilities_, plain.probabilities_[copies])
+    np.testing.assert_array_equal(model.predict(FEATURES[copies]), model.labels_)
+    assert model.network_.n_kept == 60
+
+
+def test_parameters_set_after_fitting_do_not_change_what_is_saved(tmp_path):
+    model = small().fit(FEATURES)
+    model.set_params(dim=32, n_clusters=7, fusion="token", n_cluster_heads=5).save(tmp_path)
+    assert model.get_feature_names_out().shape == (16,)
+    loaded = MFAVBsClustering.load(tmp_path)
+    assert loaded.get_params() == small().get_params()
+    np.testing.assert_array_equal(loaded.predict(FEATURES), model.labels_)
+
+
+def test_a_loaded_model_has_every_attribute_that_is_not_of_the_images(tmp_path):
+    model = small().fit(FEATURES)
+    model.save(tmp_path)
+    loaded = MFAVBsClustering.load(tmp_path)
+    missing = set(vars(model)) - set(vars(loaded))
+    assert missing == {"labels_", "confidences_", "probabilities_"}
+    assert loaded.loss_history_ == model.loss_history_
+    assert (loaded.head_, loaded.n_features_in_) == (model.head_, model.n_features_in_)
+
+
+def test_the_weights_have_the_rights_of_their_neighbours(tmp_path):
+    small().fit(FEATURES).save(tmp_path)
+    (tmp_path / "any").touch()
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
+def test_a_constant_column_keeps_what_the_length_says():
+    rng = np.random.default_rng(0)
+    length = np.repeat([1.0, 3.0, 9.0], 20)[:, None]
+    X = length * np.array([[0.6, 0.8]]) + 0.05 * rng.normal(size=(60, 2))
+    y = np.repeat([0, 1, 2], 20)
+    with_length = np.c_[X, np.full(len(X), np.linalg.norm(X, axis=1).mean())]
+    assert adjusted_rand_score(y, small(epochs=30).fit_predict(X)) < 0.7
+    assert adjusted_rand_score(y, small(epochs=30).fit_predict(with_length)) > 0.95
+
+
+def test_many_clusters_are_contrasted_in_part(monkeypatch):
+    monkeypatch.setattr(training, "_CONTRASTED", 4)
+    features, y = blobs(120, n_features=24, k=8, noise=0.05)
+    model = small(n_clusters=8, epochs=30).fit(features)
+    assert adjusted_rand_score(y, model.labels_) > 0.9

@@ -1,12 +1,14 @@
 """In: unit vectors. Out: their nearest others, by every route, never themselves."""
 
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.neighbors import NearestNeighbors
 
 from mfavbs.model import neighbours
-from mfavbs.model.neighbours import nearest, nearest_neighbours
+from mfavbs.model.neighbours import Neighbourhood, nearest_neighbours
 
 
 def units(n, d=8, seed=0):
@@ -41,7 +43,7 @@ def test_against_scikit_learn(n, m):
 @pytest.mark.parametrize("chunk", [1, 7, 50, 1000])
 def test_the_chunk_makes_no_difference(chunk, monkeypatch):
     expected = nearest_neighbours(units(50), 5)
-    monkeypatch.setattr(neighbours, "_CHUNK", chunk)
+    monkeypatch.setattr(neighbours, "_SIMILARITIES", 50 * chunk)
     assert torch.equal(nearest_neighbours(units(50), 5), expected)
 
 
@@ -61,17 +63,21 @@ def test_of_rows_all_alike_none_is_its_own_neighbour(x):
 
 def test_nearest_first_and_of_other_rows_too():
     bank, queries = units(40), units(9, seed=1)
-    found = nearest(bank, queries, 40)
+    found = Neighbourhood(bank).nearest(queries, 40)
     similarity = (queries @ bank.T).gather(1, found)
     assert (similarity.diff(dim=1) <= 0).all()
     assert found.sort(1).values.tolist() == [list(range(40))] * 9
-    assert nearest(bank, bank, 1)[:, 0].tolist() == list(range(40))
+    assert Neighbourhood(bank).nearest(bank, 1)[:, 0].tolist() == list(range(40))
 
 
-def test_the_index_finds_nearly_what_comparing_all_finds(monkeypatch):
+@pytest.mark.parametrize("few_centres", [0, 4096])
+def test_the_index_finds_nearly_what_comparing_all_finds(few_centres, monkeypatch):
+    """With a graph of the cells' centres, and with all of them compared."""
+    monkeypatch.setattr(neighbours, "_FEW_CENTRES", few_centres)
+    monkeypatch.setattr(neighbours, "_CELL", 8)
     x = clustered()
     exact = nearest_neighbours(x, 10)
-    monkeypatch.setattr(neighbours, "_EXACT", 100)
+    monkeypatch.setattr(neighbours, "_EXACT_ELSEWHERE", 100)
     found = nearest_neighbours(x, 10)
     check_form(found, len(x), 10)
     recall = (found[:, :, None] == exact[:, None]).any(2).float().mean()
@@ -82,6 +88,17 @@ def test_the_index_finds_nearly_what_comparing_all_finds(monkeypatch):
 
 
 def test_the_index_finds_as_many_as_asked_for(monkeypatch):
-    monkeypatch.setattr(neighbours, "_EXACT", 100)
+    monkeypatch.setattr(neighbours, "_EXACT_ELSEWHERE", 100)
+    monkeypatch.setattr(neighbours, "_CELL", 4)
     x = clustered(600)
     check_form(nearest_neighbours(x, 500), 600, 500)  # more than lie in the cells it looks at
+
+
+def test_a_neighbourhood_is_pickled_without_its_index(monkeypatch):
+    monkeypatch.setattr(neighbours, "_EXACT_ELSEWHERE", 100)
+    x = clustered(600)
+    whole = Neighbourhood(x)
+    expected = whole.nearest(x, 3)
+    again = pickle.loads(pickle.dumps(whole))
+    assert set(vars(again)) == {"rows"}
+    assert torch.equal(again.nearest(x, 3), expected)

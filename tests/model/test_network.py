@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from feature_blobs import blobs, small_network
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from mfavbs.model import network as network_module
@@ -148,3 +149,12 @@ def test_images_all_alike_start_heads_that_are_finite():
     embeddings = F.normalize(torch.ones(10, 8), dim=-1)
     network.start_heads(embeddings, torch.arange(10).roll(1)[:, None], seed=0)
     assert network.cluster_heads(embeddings).isfinite().all()
+
+
+def test_too_few_distinct_points_are_said_once():
+    points = np.repeat(np.eye(2, dtype=np.float32), 5, 0)
+    with pytest.warns(ConvergenceWarning) as caught:
+        found = _partitions(points, 4, 8, seed=0)
+    assert len(caught) == 1
+    assert "2 distinct" in str(caught[0].message)
+    assert [len(set(labels)) for labels in found] == [2]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mfavbs.model.neighbours import nearest
+from mfavbs.model.neighbours import Neighbourhood
 from mfavbs.model.network import Network
 
 _CHUNK = 1024  # images at once; times their views
@@ -54,7 +54,7 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
 
 @torch.inference_mode()
 def average_with_neighbours(
-    probabilities: Tensor, representations: Tensor, answers: Tensor, bank: Tensor
+    probabilities: Tensor, representations: Tensor, answers: Tensor, bank: Neighbourhood
 ) -> Tensor:
     """Average every image's probabilities with those of its nearest in the learned space.
 
@@ -66,7 +66,7 @@ def average_with_neighbours(
     probabilities, representations
         (h, n, k) and (n, d), from :func:`assign`.
     answers, bank
-        The same of the m images kept, (h, m, k) and (m, d).
+        The same of the m images kept, (h, m, k) and a neighbourhood of (m, d).
 
     Returns
     -------
@@ -74,11 +74,11 @@ def average_with_neighbours(
         (h, n, k).
     """
     # No more than half of what a cluster holds on average: they would outvote a small one.
-    voters = max(1, min(_VOTERS, len(bank) // (2 * answers.shape[-1])))
-    bank, answers = bank.float(), answers.float()
+    voters = max(1, min(_VOTERS, len(bank.rows) // (2 * answers.shape[-1])))
+    answers = answers.float()
     averaged = []
     for p, r in zip(probabilities.split(_CHUNK, 1), representations.split(_CHUNK), strict=True):
-        total = p + answers[:, nearest(bank, r, voters)].sum(2)  # (h, b, k)
+        total = p + answers[:, bank.nearest(r, voters)].sum(2)  # (h, b, k)
         averaged.append(total / total.sum(-1, keepdim=True))
     return torch.cat(averaged, dim=1)
 

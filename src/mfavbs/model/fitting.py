@@ -75,7 +75,7 @@ def fit_network(
     tokens = network.project(features, rows)  # (m, v, t, width)
     embeddings = mean_view(tokens)  # (m, width)
     if saved.state is None:
-        neighbours = _neighbours(embeddings, chosen)
+        neighbours = _neighbours(embeddings.to(device), chosen).cpu()
         if chosen["init"] == "k-means++":
             network.start_heads(embeddings, neighbours, seed)
     else:
@@ -136,9 +136,10 @@ def _answer(
     probabilities, representations = assign(network, kept)  # (h, m, k), (m, d)
     # As the model keeps them, so that `predict` gives the same.
     answers, bank = probabilities.half(), representations.half()
-    probabilities = average_with_neighbours(probabilities, representations, answers, bank)
+    network.keep(answers[0], bank)
+    probabilities = average_with_neighbours(probabilities, representations, answers, network.bank())
     head = choose_head(probabilities, embeddings[rows], balance_weight)
-    network.keep(answers[head], bank)
+    network.bank_probabilities.copy_(answers[head])
     if kept is tokens:
         return head, probabilities[head].clone()
     return head, answer(network, tokens, head)
@@ -149,6 +150,7 @@ def answer(network: Network, tokens: Tensor, head: int) -> Tensor:
     probabilities, representations = assign(network, tokens, slice(head, head + 1))  # (1, n, k)
     if network.n_kept:
         answers = network.bank_probabilities.cpu()[None]
-        bank = network.bank_representations.cpu()
-        probabilities = average_with_neighbours(probabilities, representations, answers, bank)
+        probabilities = average_with_neighbours(
+            probabilities, representations, answers, network.bank()
+        )
     return probabilities[0]

@@ -6,16 +6,19 @@ Out: representations (b, d) of pairs of views, and the heads that they are contr
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 from mfavbs.model.blocks import MFAVBs
 from mfavbs.model.heads import ClusterHeads, InstanceHead
+from mfavbs.model.neighbours import Neighbourhood
 from mfavbs.model.projection import fit_projection, unit
 
 # k-means sees each embedding as the mean of its neighbourhood, three times over. On principal
@@ -70,6 +73,7 @@ class Network(nn.Module):
         self.register_buffer("components", torch.zeros(n_features, dim))
         for name, width in (("representations", dim), ("probabilities", n_clusters)):
             self.register_buffer(f"bank_{name}", torch.zeros(0, width, dtype=torch.float16))
+        self._bank: Neighbourhood | None = None
         self.n_cluster_heads = n_cluster_heads
         self.mfavbs = MFAVBs(dim, **mfavbs)
         self.instance_head = InstanceHead(dim)
@@ -160,8 +164,15 @@ class Network(nn.Module):
         self.bank_probabilities.copy_(probabilities)
         self.bank_representations.copy_(representations)
 
+    def bank(self) -> Neighbourhood:
+        """The representations kept, to be searched; its index is built once."""
+        if self._bank is None or self._bank.rows.device != self.device:
+            self._bank = Neighbourhood(self.bank_representations)
+        return self._bank
+
     def make_room(self, n_images: int) -> None:
         """Size the bank for ``n_images``, before they are kept or loaded."""
+        self._bank = None
         for name in ("bank_representations", "bank_probabilities"):
             buffer = getattr(self, name)
             setattr(self, name, buffer.new_zeros(n_images, buffer.shape[1]))
@@ -172,6 +183,14 @@ def _partitions(points: np.ndarray, k: int, n_partitions: int, seed: int) -> lis
 
     Most runs of k-means end in the same few optima. Fewer than asked for if no more are found.
     """
+    distinct = len({row.tobytes() for row in points.round(5)})
+    if distinct < k:  # scikit-learn would say so for every run
+        warnings.warn(
+            f"The features have {distinct} distinct neighbourhoods, fewer than n_clusters={k}.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        k = distinct
     seeds = [(seed + i) % 2**32 for i in range(_RUNS * n_partitions)]
     runs = [KMeans(k, n_init=1, random_state=i).fit(points) for i in seeds]
     found: list[np.ndarray] = []

@@ -23,6 +23,8 @@ Objective = Literal["disjoint", "paper"]
 # Prototypes start as centroids and have far to go, the blocks as the identity and only little:
 # at one rate for both, 8 heads on Imagenette end between 0.85 and 0.95 instead of all at 0.95.
 _HEADS_FASTER = 5
+# Clusters contrasted in a step, drawn anew for each where there are more: the cost is quadratic.
+_CONTRASTED = 256
 _LEAST_STEPS = 11  # torch divides by the warm-up's length less one, which at 10 steps is nothing
 
 
@@ -101,7 +103,9 @@ def train(
             sums = torch.zeros(3 + network.n_cluster_heads, device=network.device)
             for rows in torch.randperm(len(tokens), generator=generator).tensor_split(n_batches):
                 pairs = _draw_pairs(objective, rows, neighbours, tokens.shape[1], generator)
-                instance, cluster, balance = step_losses(network, tokens, pairs, instance_weight)
+                instance, cluster, balance = step_losses(
+                    network, tokens, pairs, instance_weight, generator
+                )
                 heads_loss = cluster + balance_weight * balance  # (h,)
                 loss = instance_weight * instance + heads_loss.mean()
                 optimizer.zero_grad()
@@ -130,7 +134,11 @@ def _draw_pairs(
 
 
 def step_losses(
-    network: Network, tokens: Tensor, pairs: tuple[Pair, ...], instance_weight: float = 1.0
+    network: Network,
+    tokens: Tensor,
+    pairs: tuple[Pair, ...],
+    instance_weight: float = 1.0,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Instance loss (), cluster loss (h,) and balance loss (h,) of one batch of pairs.
 
@@ -138,7 +146,7 @@ def step_losses(
     half of the other, and apart from that the second with the second. Contrasted together, first
     and second halves would be told apart by their place alone, which is a code as good as any:
     trained so, CIFAR-10 ends in 6 clusters of 10. Without a weight the instance loss is 0, and its
-    head is not asked.
+    head is not asked. Of more than 256 clusters so many are contrasted, drawn by ``generator``.
     """
     device = tokens.device
     image, view_a, view_b = (torch.cat(x).to(device) for x in zip(*pairs, strict=True))
@@ -156,6 +164,10 @@ def step_losses(
         balance = (balance_loss(answers[0]) + balance_loss(answers[1])) / 2
         positives = [answer.chunk(2, dim=1) for answer in answers]
         instances = [z.chunk(2) for z in embedded]
+    k = answers[0].shape[-1]
+    if k > _CONTRASTED:
+        some = torch.randperm(k, generator=generator)[:_CONTRASTED].to(device)
+        positives = [[p[..., some] for p in pair] for pair in positives]
     cluster = torch.stack([cluster_loss(p, q) for p, q in positives]).mean(0)
     instance = torch.stack([instance_loss(*pair) for pair in instances] or [balance.new_zeros(())])
     return instance.mean(), cluster, balance
