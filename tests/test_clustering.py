@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 
 from mfavbs import clustering
 from mfavbs.clustering import cluster_images, kmeans
-from mfavbs.errors import RunError
+from mfavbs.errors import RunError, SourceError
 from mfavbs.report.data import collect
 
 QUICK = {"epochs": 2, "verbose": False, "device": "cpu"}
@@ -91,3 +91,18 @@ def test_a_run_of_a_list_knows_its_paths(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "run" / "thumbnails.parquet").unlink()
     monkeypatch.chdir("/")
     assert collect(tmp_path / "run").thumbnails().keys() == set(paths)
+
+
+def test_random_state_is_called_seed(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"random_state is called seed here.*give seed=3"):
+        cluster_images(features(), 3, out=tmp_path / "run", random_state=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_numpy_scalars_are_parameters(tmp_path: Path) -> None:
+    parameters = {"seed": np.int64(1), "dim": np.int64(16), "gate": np.float32(0.5)}
+    run = cluster_images(
+        features(), np.int64(3), out=tmp_path / "run", **{**QUICK, **parameters}
+    )
+    found = run.record["parameters"]
+    assert (found["seed"], found["dim"], found["gate"]) == (1, 16, 0.5)

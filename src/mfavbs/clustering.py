@@ -27,6 +27,7 @@ from mfavbs.encoders import DEFAULT_ENCODER, check_encoder
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range
+from mfavbs.launching import leave_to_first_process
 from mfavbs.locking import alone_in
 from mfavbs.report import write_page
 from mfavbs.runs import SCHEMA, Run, read_run
@@ -117,6 +118,7 @@ def cluster_images(
     MfavbsError
         Whatever was wrong with the source, the encoder, the store or the folder.
     """
+    leave_to_first_process()
     out = user_path(out)
     n_clusters = int(n_clusters)
     if n_clusters < 2:
@@ -149,6 +151,8 @@ def cluster_images(
         "labels": _said_of(labels, labels_from_folders),
         "source": opened.identity,
     }
+    # numpy's scalars as Python's own: the record is JSON.
+    given = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
     runs.check_folder(out, given, overwrite=overwrite)
     model = _checked_model(
         n_clusters, random_state=seed, device=device, verbose=verbose, **estimator

@@ -21,6 +21,7 @@ from mfavbs.cli.options import joined_range
 from mfavbs.cli.output import say
 from mfavbs.cli.words import as_options, flags_of
 from mfavbs.errors import MfavbsError
+from mfavbs.launching import leave_to_first_process
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +50,7 @@ def _options(
     ] = False,
 ) -> None:
     """Options of every command; ``--debug`` itself is read by :func:`main`."""
+    leave_to_first_process()
 
 
 for command in (demo, cluster, embed, predict, evaluate, report, bench):
