@@ -101,8 +101,6 @@ def test_random_state_is_called_seed(tmp_path: Path) -> None:
 
 def test_numpy_scalars_are_parameters(tmp_path: Path) -> None:
     parameters = {"seed": np.int64(1), "dim": np.int64(16), "gate": np.float32(0.5)}
-    run = cluster_images(
-        features(), np.int64(3), out=tmp_path / "run", **{**QUICK, **parameters}
-    )
+    run = cluster_images(features(), np.int64(3), out=tmp_path / "run", **{**QUICK, **parameters})
     found = run.record["parameters"]
     assert (found["seed"], found["dim"], found["gate"]) == (1, 16, 0.5)
