@@ -103,7 +103,7 @@ def _tell_of_the_rest(operation: Callable[[str, object], None]) -> None:
 
 QUICK = ("--encoder", "pixels", "--image-size", 8, "--views", 3, "--workers", 0)
 COMMANDS = ("cluster", "cluster --overwrite", "embed", "predict", "report", "bench")
-LEFT = ("unfinished.json", "checkpoint.pt", "shards", "progress.json", LOCK)
+LEFT = ("unfinished.json", "checkpoint.pt", "pieces", "progress.json", LOCK)
 
 
 class Ground:
@@ -154,13 +154,20 @@ class Ground:
             return {row["method"]: row["acc_mean"] for row in rows}
         names = {
             "embed": ("features.npy", "manifest.parquet", "failures.csv", "store.json"),
-            "predict": ("labels.csv", "labels.parquet", "failures.csv", "features/features.npy"),
+            "predict": ("labels.csv", "labels.parquet", "failures.csv", "features.npy"),
             "report": ("report.html", "thumbnails.parquet", "labels.csv"),
         }.get(command, ("labels.csv", "labels.parquet", "thumbnails.parquet", "failures.csv"))
         if command.startswith("cluster"):
             assert (out / "report.html").stat().st_size > 10_000
             assert (out / "run.json").exists()
-        return {name: (out / name).read_bytes() for name in names}
+        return {name: _found(out, name).read_bytes() for name in names}
+
+
+def _found(out: Path, name: str) -> Path:
+    if (out / name).exists():
+        return out / name
+    (path,) = out.rglob(name)  # in a store's segment, or with its tables
+    return path
 
 
 def check_cut(ground: Ground, command: str, at: int, how: str, answer: dict[str, Any]) -> None:

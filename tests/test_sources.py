@@ -21,7 +21,7 @@ from mfavbs.files import output_name
 from mfavbs.images import Framing
 from mfavbs.report import write_report
 from mfavbs.runs import evaluate_run, read_truth
-from mfavbs.sources import _encoder, check_same_encoder, open_source
+from mfavbs.sources import ImageSource, check_same_encoder, open_source
 
 
 def test_folder_of_images(tmp_path):
@@ -130,5 +130,6 @@ def test_an_encoder_that_sees_otherwise_is_refused():
 
 def test_a_run_of_an_earlier_version_is_applied_as_it_was_made():
     parameters = {"encoder": "pixels", "weights": None, "image_size": 8, "grid": 0, "fit": "pad"}
-    assert _encoder(parameters, {"weights_hash": ""}).framing == Framing()
-    assert _encoder(parameters, {"weights_hash": "", "views_version": 3}).framing.fit == "pad"
+    load = ImageSource(open_images(np.zeros((2, 8, 8), np.uint8))).load_encoder
+    assert load(parameters, {"weights_hash": ""}).framing == Framing()
+    assert load(parameters, {"weights_hash": "", "views_version": 3}).framing.fit == "pad"

@@ -18,7 +18,7 @@ from command_line import mfavbs
 from image_files import COLOURS, paint
 from killing import count_touches, run_until
 
-from mfavbs import __version__
+from mfavbs import FeatureStore, __version__
 
 HOSTILE = "=cmd|' /C calc'!A0 <img src=x onerror=alert(1)>.png"
 QUICK = ("--encoder", "pixels", "--image-size", 8, "--views", 3, "--epochs", 3, "--workers", 0)
@@ -123,7 +123,9 @@ def test_exclude_in_every_command_that_searches(photos: Path, run: Path, tmp_pat
     ):
         result = mfavbs(*command, *options, folder=tmp_path)
         assert result.code == 0, result.err
-        left_out = rows(tmp_path / command[command.index("--out") + 1] / "skipped.csv")
+        out = tmp_path / command[command.index("--out") + 1]
+        table = FeatureStore.open(out).tables if command[0] == "embed" else out
+        left_out = rows(table / "skipped.csv")
         assert [row["path"] for row in left_out] == [
             "blue/", *(f"green/{i}.png" for i in range(4)), "notes.md",
         ]  # fmt: skip
@@ -163,12 +165,12 @@ def test_embed_then_cluster_the_store(photos: Path, run: Path, tmp_path: Path) -
 def test_a_store_of_other_parameters_is_refused_with_both(photos: Path, tmp_path: Path) -> None:
     embed = ("embed", photos, "--out", "store", "--encoder", "pixels", "--workers", 0)
     assert mfavbs(*embed, "--image-size", 8, "--seed", 1, folder=tmp_path).code == 0
-    before = (tmp_path / "store" / "features.npy").read_bytes()
+    before = FeatureStore.open(tmp_path / "store").features.tobytes()
     result = mfavbs(*embed, "--image-size", 8, "--seed", 2, folder=tmp_path)
     assert result.code == 1
     assert "--seed 1" in result.err
     assert "--seed 2" in result.err
-    assert (tmp_path / "store" / "features.npy").read_bytes() == before
+    assert FeatureStore.open(tmp_path / "store").features.tobytes() == before
 
 
 def test_npy_of_features(tmp_path: Path) -> None:
@@ -382,8 +384,8 @@ def test_a_range_of_grey_values_holds_for_the_run_its_report_and_predictions(
     assert rows(tmp_path / "run" / "warnings.csv") == []
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["encoder"]["range"] == [100, 163]
-    seen = np.load(tmp_path / "run" / "features" / "features.npy")[:, 0, 0].round(2)
-    unseen = np.load(tmp_path / "blind" / "features" / "features.npy")[:, 0, 0].round(2)
+    seen = FeatureStore.open(tmp_path / "run" / "features").features[:, 0, 0].round(2)
+    unseen = FeatureStore.open(tmp_path / "blind" / "features").features[:, 0, 0].round(2)
     assert len(np.unique(unseen, axis=0)) < len(np.unique(seen, axis=0)) == 16
     assert mfavbs("predict", "run", "counts", "--out", "new", folder=tmp_path).code == 0
     store = json.loads((tmp_path / "new" / "features" / "store.json").read_text())

@@ -24,7 +24,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import mfavbs.features.embedding
-import mfavbs.features.shards
+import mfavbs.features.parts
+import mfavbs.features.pieces
 from mfavbs.encoders.encoder import Encoder, load_encoder
 from mfavbs.encoders.towers import PixelsTower
 from mfavbs.errors import EncoderError, SourceError, StoreError
@@ -35,7 +36,6 @@ from mfavbs.images.opening import open_images
 from mfavbs.sources import open_source
 
 N = 23
-FILES = ("features.npy", "failures.csv", "skipped.csv", "warnings.csv", "store.json")
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def source(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    monkeypatch.setattr(mfavbs.features.shards, "_FORWARD", {"cpu": 4})  # with 3 views: 4 images
-    monkeypatch.setattr(mfavbs.features.embedding, "SHARD", 8)
-    monkeypatch.setattr(mfavbs.features.embedding, "SECONDS", 1e9)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(mfavbs.features.parts, "_FORWARD", {"cpu": 4})  # with 3 views: 4 images
+    monkeypatch.setattr(mfavbs.features.pieces, "IMAGES", 8)
+    monkeypatch.setattr(mfavbs.features.pieces, "SECONDS", 1e9)
 
 
 def make(source, out, **options):
@@ -63,8 +63,18 @@ def make(source, out, **options):
 
 
 def digest(out):
-    found = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in FILES}
-    return found | {"manifest": pq.read_table(out / "manifest.parquet").to_pydict()}
+    """Every file of a store, byte for byte."""
+    files = (path for path in out.rglob("*") if path.is_file())
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def only(out, name):
+    """The one file of a store that is called ``name``."""
+    (path,) = out.rglob(name)
+    return path
 
 
 def test_a_store_holds_every_view_of_every_readable_image(source, tmp_path):
@@ -77,7 +87,7 @@ def test_a_store_holds_every_view_of_every_readable_image(source, tmp_path):
     assert store.labels == [key.split("/")[0] for key in store.keys]
     assert [key for key, _ in store.failures] == ["class0/07broken.png"]
     assert store.parameters["encoder"] == "pixels"
-    assert {p.name for p in store.path.iterdir()} == {*FILES, "manifest.parquet"}
+    assert {p.name for p in store.path.iterdir()} == {"store.json", "segments", "tables"}
     assert is_store(store.path)
     assert not is_store(source)
     assert (store.features[:, 0] != store.features[:, 1]).any()
@@ -93,12 +103,12 @@ def test_an_array_and_a_finished_store(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8)
     store = make(pixels, tmp_path / "store")
     assert store.labels is None
-    before = os.stat(tmp_path / "store/features.npy").st_mtime_ns
+    before = only(tmp_path / "store", "features.npy").stat().st_mtime_ns
     again = make(pixels, tmp_path / "store")
-    assert os.stat(tmp_path / "store/features.npy").st_mtime_ns == before
+    assert only(tmp_path / "store", "features.npy").stat().st_mtime_ns == before
     assert np.array_equal(store.features, again.features)
-    with pytest.raises(StoreError, match="images have changed"):
-        make(255 - pixels, tmp_path / "store")
+    other = make(255 - pixels, tmp_path / "store")  # an array has no dates: all of it is read
+    assert not np.array_equal(store.features, other.features)
 
 
 def test_a_range_is_measured_once_and_kept(tmp_path):
@@ -116,10 +126,10 @@ def test_a_range_is_measured_once_and_kept(tmp_path):
     assert store.notes == []
     same = make(folder, tmp_path / "given", value_range=(low, high))
     assert np.array_equal(store.features, same.features)
-    for number in range(9):
-        (folder / f"{number}.png").touch()
-    with pytest.raises(StoreError, match="images have changed"):  # and no other range
-        make(folder, tmp_path / "auto", value_range="auto")
+    for i in range(9):
+        Image.fromarray(np.full((20, 20), 9, np.uint16)).save(folder / f"dark{i}.png")
+    grown = make(folder, tmp_path / "auto", value_range="auto")
+    assert grown.parameters["range"] == [low, high]
     with pytest.raises(StoreError, match="range_rule='auto', now range_rule='type'"):
         make(folder, tmp_path / "auto")
     with pytest.raises(StoreError, match=r"range=\[.*\], now range=\[0.0, 9.0\]"):
@@ -136,13 +146,15 @@ def test_notes_on_readable_images_survive_an_interruption(source, tmp_path, monk
         raise Interrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(mfavbs.features.embedding, "join_shards", fail)
+        patch.setattr(mfavbs.features.embedding, "write_state", fail)
         with pytest.raises(Interrupt):
             make(source, tmp_path / "store")
     store = make(source, tmp_path / "store")
     assert [key for key, _ in store.notes] == ["class1/09.png"]
     assert "truncated" in store.notes[0][1]
-    (store.path / "warnings.csv").unlink()  # as an earlier version leaves a store
+    write(source / "class1/new.png", encoded(noise(9, 9)))
+    assert make(source, tmp_path / "store").notes == store.notes
+    only(store.path, "warnings.csv").unlink()  # as an earlier version leaves a store
     assert FeatureStore.open(store.path).notes == []
 
 
@@ -150,22 +162,23 @@ class Interrupt(Exception):
     pass
 
 
-@pytest.mark.parametrize("n_shards", [0, 1, 2])
+@pytest.mark.parametrize("n_pieces", [0, 1, 2])
 @pytest.mark.parametrize("n_workers", [0, 1])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
-    source, tmp_path, monkeypatch, n_shards, n_workers
+    source, tmp_path, monkeypatch, n_pieces, n_workers
 ):
     make(source, tmp_path / "whole")
-    write_shard = mfavbs.features.shards.write_shard
+    flush = mfavbs.features.pieces.Pieces.flush
 
-    def write_some(out, parts):
-        if parts[0].first == 8 * n_shards:
-            (out / "shards/00000000-00000008.safetensors.partial").write_bytes(b"half")
+    def flush_some(pieces):
+        if pieces._number == n_pieces:
+            pieces.folder.mkdir(exist_ok=True)
+            (pieces.folder / "00000000.safetensors.partial").write_bytes(b"half")
             raise Interrupt
-        write_shard(out, parts)
+        flush(pieces)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mfavbs.features.embedding, "write_shard", write_some)
+        patch.setattr(mfavbs.features.pieces.Pieces, "flush", flush_some)
         with pytest.raises(Interrupt):
             make(source, tmp_path / "store", n_workers=n_workers)
     assert is_store(tmp_path / "store")
@@ -173,10 +186,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         FeatureStore.open(tmp_path / "store")
     make(source, tmp_path / "store")
     assert digest(tmp_path / "store") == digest(tmp_path / "whole")
-    assert not list((tmp_path / "store").rglob("*.partial"))
 
 
-@pytest.mark.parametrize("step", ["features.npy", "manifest.parquet", "store.json"])
+@pytest.mark.parametrize("step", ["features.npy", "hashes.txt", "manifest.parquet", "store.json"])
 def test_interrupted_while_joining(source, tmp_path, monkeypatch, step):
     make(source, tmp_path / "whole")
     replace = os.replace
@@ -194,27 +206,28 @@ def test_interrupted_while_joining(source, tmp_path, monkeypatch, step):
         FeatureStore.open(tmp_path / "store")
     make(source, tmp_path / "store")
     assert digest(tmp_path / "store") == digest(tmp_path / "whole")
-    assert {p.name for p in (tmp_path / "store").iterdir()} == {*FILES, "manifest.parquet"}
 
 
-def test_left_over_shards_of_a_finished_store_are_removed(source, tmp_path):
+def test_what_a_kill_left_of_a_finished_store_is_removed(source, tmp_path):
     out = tmp_path / "store"
     make(source, out)
-    (out / "shards").mkdir()
-    (out / "shards/00000000.safetensors").write_bytes(b"stale")
-    (out / "progress.json").write_text("{}")
-    (out / "features.npy.partial").write_bytes(b"stale")
+    before = digest(out)
+    write(out / "pieces/00000000.safetensors", b"stale")
+    write(out / "segments/0123/features.npy", b"stale")
+    write(out / "tables/0123/manifest.parquet", b"stale")
+    write(out / "progress.json", b"{}")
+    write(out / "store.json.partial", b"stale")
     make(source, out)
-    assert {p.name for p in out.iterdir()} == {*FILES, "manifest.parquet"}
+    assert digest(out) == before
 
 
 def test_what_is_left_out_stands_in_the_store_with_its_reason(source, tmp_path):
     write(source / "notes.txt", b"x")
     write(source / "@eaDir" / "x.png")
     store = make(source, tmp_path / "store")
-    assert store.skipped == read_reasons(tmp_path / "store" / "skipped.csv")
+    assert store.skipped == read_reasons(only(tmp_path / "store", "skipped.csv"))
     assert [name for name, _ in store.skipped if name[0] in "@n"] == ["@eaDir/", "notes.txt"]
-    (tmp_path / "store" / "skipped.csv").unlink()  # as stores of earlier versions are
+    only(tmp_path / "store", "skipped.csv").unlink()  # as stores of earlier versions are
     assert FeatureStore.open(tmp_path / "store").skipped == []
 
 
@@ -282,14 +295,23 @@ def test_precision_is_compared(source, tmp_path, monkeypatch):
 
 def test_stores_of_schema_1_are_read_and_not_gone_on_with(source, tmp_path):
     out = tmp_path / "store"
-    features = np.array(make(source, out).features)
-    content = json.loads((out / "store.json").read_text()) | {"schema": 1}
-    for name in ("mean", "std", "pad_type", "precision", *Framing._fields):
+    made = make(source, tmp_path / "made")
+    features = np.array(made.features)
+    content = made.parameters | {"schema": 1, "n_candidates": N + 1, "listing_hash": ""}
+    later = ("state", "number", "segments", "tables", "mean", "std", "pad_type", "precision")
+    for name in (*later, *Framing._fields):
         del content[name]
-    (out / "store.json").write_text(json.dumps(content))
+    write(out / "store.json", json.dumps(content).encode())
+    np.save(out / "features.npy", features)
+    columns = ("row", "path", "size", "mtime", "hash", "label")
+    pq.write_table(made.manifest.select(columns), out / "manifest.parquet")
+    write(out / "failures.csv", b"path,reason\nclass0/07broken.png,why\n")
     store = FeatureStore.open(out)
     assert np.array_equal(store.features, features)
     assert store.recipe["image_size"] == 8
+    assert store.failures == [("class0/07broken.png", "why")]
+    with pytest.raises(StoreError, match="earlier version"):
+        store.diff(open_images(source))
     with pytest.raises(StoreError, match=r"earlier version.*schema 1.*mfavbs cluster"):
         make(source, out)
     (out / "store.json").rename(out / "progress.json")
@@ -336,25 +358,20 @@ def test_an_images_features_depend_on_nothing_but_the_image(source, tmp_path, ne
     assert len({f.tobytes() for f in expected.values()}) == N
 
 
-def test_changed_sources_and_foreign_folders_are_refused(source, tmp_path):
-    out = tmp_path / "store"
-    make(source, out)
-    os.utime(source / "class0/00.png", (1, 1))
-    with pytest.raises(StoreError, match="images have changed"):
-        make(source, out)
-    (source / "class0/00.png").unlink()
-    with pytest.raises(StoreError, match="n_candidates=24, now n_candidates=23"):
-        make(source, out)
+def test_foreign_folders_and_other_sources_are_refused(source, tmp_path):
+    make(source, tmp_path / "store")
     for other in (source, source / "class1/01.png"):
         with pytest.raises(StoreError, match="exists and is not a feature store"):
             make(source, other)
-    (tmp_path / "begun/shards").mkdir(parents=True)  # killed before the first word was written
+    with pytest.raises(StoreError, match=r"source=.*images'}, now source=.*class1'}"):
+        make(source / "class1", tmp_path / "store")
+    (tmp_path / "begun").mkdir()  # killed before the first word was written
     make(source, tmp_path / "begun")
 
 
 def test_no_space(source, tmp_path, monkeypatch):
     make(source, tmp_path / "whole")
-    room = [2]  # shards that fit, then the joined file does not either
+    room = [3]  # files that fit: the first word, and two pieces
     fsync = os.fsync
 
     def full(descriptor):
@@ -365,10 +382,10 @@ def test_no_space(source, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(StoreError, match="No space left on device; finished shards stay good"):
+        with pytest.raises(StoreError, match="No space left on device; what is finished is kept"):
             make(source, tmp_path / "store")
-        assert (tmp_path / "store/shards/00000000-00000008.safetensors").exists()
-        room[0] = 2
+        assert (tmp_path / "store/pieces/00000001.safetensors").exists()
+        room[0] = 1
         with pytest.raises(StoreError, match="No space"):
             make(source, tmp_path / "store")
     make(source, tmp_path / "store")
@@ -423,37 +440,36 @@ def damage_schema(out):
 
 
 def damage_features(out):
-    with open(out / "features.npy", "r+b") as file:
+    with open(only(out, "features.npy"), "r+b") as file:
         file.truncate(300)
 
 
 def empty_features(out):
-    (out / "features.npy").write_bytes(b"")
+    only(out, "features.npy").write_bytes(b"")
 
 
 def other_features(out):
-    np.save(out / "features.npy", np.zeros((N, 5), np.float32))
+    np.save(only(out, "features.npy"), np.zeros((N, 5), np.float32))
+
+
+def short_features(out):
+    np.save(only(out, "features.npy"), np.zeros((N - 1, 3, 1, 192), np.float16))
+
+
+def no_segment(out):
+    shutil.rmtree(out / "segments")
 
 
 def damage_manifest(out):
-    (out / "manifest.parquet").write_bytes(b"PAR1")
-
-
-def short_manifest(out):
-    table = pq.read_table(out / "manifest.parquet")
-    pq.write_table(table.slice(1), out / "manifest.parquet")
+    only(out, "manifest.parquet").write_bytes(b"PAR1")
 
 
 def other_manifest(out):
-    pq.write_table(pa.table({"x": range(N)}), out / "manifest.parquet")
+    pq.write_table(pa.table({"x": range(N)}), only(out, "manifest.parquet"))
 
 
 def other_failures(out):
-    (out / "failures.csv").write_text("a,b\n1,2\n")
-
-
-def no_failures(out):
-    (out / "failures.csv").unlink()
+    only(out, "failures.csv").write_text("a,b\n1,2\n")
 
 
 @pytest.mark.parametrize(
@@ -465,10 +481,10 @@ def no_failures(out):
         empty_features,
         other_features,
         damage_manifest,
-        short_manifest,
+        short_features,
+        no_segment,
         other_manifest,
         other_failures,
-        no_failures,
     ],
 )
 def test_damaged_stores_say_so(source, tmp_path, damage):
@@ -488,16 +504,16 @@ def test_a_newer_schema(source, tmp_path):
             attempt()
 
 
-def test_a_damaged_shard_is_named(source, tmp_path, monkeypatch):
+def test_a_damaged_piece_is_named(source, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(mfavbs.features.embedding, "join_shards", lambda *_: 1 / 0)
+        patch.setattr(mfavbs.features.embedding, "write_state", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             make(source, tmp_path / "store")
-    shard = tmp_path / "store/shards/00000008-00000016.safetensors"
-    shard.write_bytes(shard.read_bytes()[:50])
-    with pytest.raises(StoreError, match=r"00000008-00000016.safetensors is damaged.*remove it"):
+    piece = tmp_path / "store/pieces/00000001.safetensors"
+    piece.write_bytes(piece.read_bytes()[:50])
+    with pytest.raises(StoreError, match=r"00000001.safetensors is damaged.*remove it"):
         make(source, tmp_path / "store")
-    shard.unlink()
+    piece.unlink()
     assert len(make(source, tmp_path / "store").features) == N
 
 
@@ -515,21 +531,21 @@ def test_names_that_are_not_utf8(tmp_path):
 
 EMBED = """
 import os, sys, time
-import mfavbs.features.embedding, mfavbs.features.reading
+import mfavbs.features.embedding, mfavbs.features.pieces, mfavbs.features.reading
 from mfavbs.encoders import load_encoder
-from mfavbs.images import open_images, read_image
-mfavbs.features.embedding.SHARD = 8
-mfavbs.features.embedding.SECONDS = 1e9
+from mfavbs.images import open_images, read_content
+mfavbs.features.pieces.IMAGES = 8
+mfavbs.features.pieces.SECONDS = 1e9
 if sys.argv[3:]:
-    def read_image(images, row, *args, read_image=read_image, main=os.getpid(), **options):
+    def read_content(images, row, *args, read_content=read_content, main=os.getpid()):
         if os.getpid() != main and row == 14:
             if sys.argv[3] == "killed":
                 os.kill(os.getpid(), 9)
             if sys.argv[3] == "exits":
                 os._exit(7)
             time.sleep(1000)
-        return read_image(images, row, *args, **options)
-    mfavbs.features.reading.read_image = read_image
+        return read_content(images, row, *args)
+    mfavbs.features.reading.read_content = read_content
     mfavbs.features.reading.STALLED = 2.0
 encoder = load_encoder("pixels", image_size=8)
 try:
@@ -547,7 +563,6 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(source, tmp_path, kil
         assert run_until(touch, source, out, watched=out, **options).code == -signal.SIGKILL
         make(source, out)
         assert digest(out) == digest(whole)
-        assert {p.name for p in out.iterdir()} == {*FILES, "manifest.parquet"}
 
 
 def test_ctrl_c_ends_it_and_its_workers(source, tmp_path, kill_points):
@@ -556,7 +571,7 @@ def test_ctrl_c_ends_it_and_its_workers(source, tmp_path, kill_points):
         out = tmp_path / f"ended-{touch}"
         code, _, err = run_until(touch, source, out, watched=out, how=signal.SIGINT, **options)
         assert code == 1
-        assert err.count("Traceback") == 1  # the script's own; a worker says nothing
+        assert err.count("Traceback") == 1, err  # the script's own; a worker says nothing
         assert "KeyboardInterrupt" in err
         make(source, out)
         assert digest(out) == digest(whole)
@@ -639,8 +654,8 @@ def test_a_container_with_little_shared_memory(tmp_path):
 
 def test_an_interrupt_costs_seconds(source, tmp_path, monkeypatch):
     """However slow the encoder: what is older than so many seconds is on the disk."""
-    monkeypatch.setattr(mfavbs.features.embedding, "SHARD", 512)
-    monkeypatch.setattr(mfavbs.features.embedding, "SECONDS", 0.0)
+    monkeypatch.setattr(mfavbs.features.pieces, "IMAGES", 512)
+    monkeypatch.setattr(mfavbs.features.pieces, "SECONDS", 0.0)
     make(source, tmp_path / "whole")
     encoder = load_encoder("pixels", image_size=8)
     forward, calls = encoder.forward, []
@@ -654,7 +669,7 @@ def test_an_interrupt_costs_seconds(source, tmp_path, monkeypatch):
     monkeypatch.setattr(encoder, "forward", interrupted)
     with pytest.raises(Interrupt):
         make(source, tmp_path / "store", encoder=encoder)
-    assert len(list((tmp_path / "store/shards").iterdir())) == 3  # of 4 images, in 3 passes each
+    assert len(list((tmp_path / "store/pieces").iterdir())) == 3  # of 4 images, in 3 passes each
     calls.clear()
     make(source, tmp_path / "store", encoder=encoder)
     assert len(calls) == 9

@@ -19,6 +19,7 @@ import numpy as np
 from mfavbs.bench import methods
 from mfavbs.devices import peak_memory_mib
 from mfavbs.errors import MfavbsError
+from mfavbs.features import FeatureStore
 
 _READ = 2**24  # bytes at once
 _GOODBYE = 10  # seconds
@@ -109,10 +110,14 @@ def _end_with_parent() -> None:
 
 
 def _run(store: Path, method: str, k: int, seed: int, device: str, n_threads: int) -> dict:
-    with open(store / "features.npy", "rb") as file:
-        while file.read(_READ):  # into the system's cache: the seconds are not the disk's
-            pass
-    features = methods.prepare(method, np.load(store / "features.npy", mmap_mode="r"), device)
+    for path in store.rglob("features.npy"):
+        with open(path, "rb") as file:
+            while file.read(_READ):  # into the system's cache: the seconds are not the disk's
+                pass
+    features = FeatureStore.open(store).features
+    if not isinstance(features, np.ndarray):  # of images that came at different times
+        features = np.asarray(features)
+    features = methods.prepare(method, features, device)
     if "torch" in sys.modules:
         import torch
 

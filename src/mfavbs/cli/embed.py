@@ -76,7 +76,7 @@ def embed(
     )
     n, v, t, d = store.features.shape
     say(f"{n:,} images, {v} views of {t} tokens of width {d}: {store.path}")
-    say_failures(say, len(store.failures), store.path / "failures.csv")
-    say_skipped(say, len(store.skipped), store.path / "skipped.csv")
-    say_notes(say, len(store.notes), store.path / "warnings.csv")
+    say_failures(say, len(store.failures), store.tables / "failures.csv")
+    say_skipped(say, len(store.skipped), store.tables / "skipped.csv")
+    say_notes(say, len(store.notes), store.tables / "warnings.csv")
     print_json({"store": str(out), "shape": [n, v, t, d]}, as_json)

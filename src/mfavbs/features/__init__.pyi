@@ -1,9 +1,14 @@
 from .embedding import embed
-from .store import FeatureStore, check_store, is_store
+from .listing import Diff
+from .segments import SegmentedFeatures
+from .store import FeatureStore, check_store, compact, is_store
 
 __all__ = [
+    "Diff",
     "FeatureStore",
+    "SegmentedFeatures",
     "check_store",
+    "compact",
     "embed",
     "is_store",
 ]

@@ -1,20 +1,16 @@
 """Every view of every image through the frozen encoder, once, onto disk.
 
 In: n images and an encoder.
-Out: a feature store: a folder with ``features.npy`` (n, v, t, d) float16, ``manifest.parquet`` with
-one row per readable image, ``failures.csv`` with the others, ``warnings.csv`` with what was wrong
-with readable ones, ``skipped.csv`` with what was never read and, written last, ``store.json``.
+Out: a feature store (:mod:`mfavbs.features.store`) that holds these images: what it has already, by
+content, is kept; what is new is encoded; what is gone is left out.
 
-While it is being made, each finished shard of images is one file under ``shards/``, renamed into
-place when whole. Interrupted at any moment, the same call goes on from there, to the same bytes.
+While new images are encoded, what is finished lies under ``pieces/``. Interrupted at any moment the
+store is what it was, and the same call goes on from there, to the same bytes.
 """
 
 import contextlib
-import hashlib
 import os
-import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +19,15 @@ import torch
 from mfavbs.devices import pick_device
 from mfavbs.encoders import Encoder
 from mfavbs.errors import SourceError, StoreError
+from mfavbs.features.listing import compare
+from mfavbs.features.parts import batch_size
+from mfavbs.features.pieces import PIECES, Pieces, Seen
 from mfavbs.features.reading import ImageViews, may_have_workers, parts_of
-from mfavbs.features.shards import (
-    SECONDS,
-    SHARD,
-    Part,
-    forward_size,
-    join_shards,
-    missing_rows,
-    write_shard,
+from mfavbs.features.state import (
+    read_seen,
+    segment_places,
+    tidy,
+    write_state,
 )
 from mfavbs.features.store import SCHEMA, FeatureStore, check_store
 from mfavbs.files import read_json, user_path, write_json
@@ -41,7 +37,6 @@ from mfavbs.images import (
     Range,
     Views,
     checked_range,
-    content_hash,
     measure_range,
     recorded_range,
 )
@@ -60,20 +55,22 @@ def embed(
     seed: int = 0,
     value_range: str | Range = "type",
     image_memory: int = IMAGE_MEMORY,
+    update: bool = True,
+    verify: bool = False,
     device: str = "auto",
     n_workers: int | None = None,
     verbose: bool = True,
 ) -> FeatureStore:
-    """Encode ``n_views`` views of every image into the feature store ``out``, or finish it.
+    """Encode ``n_views`` views of every image into the feature store ``out``, or update it.
 
     Parameters
     ----------
     images
         From :func:`mfavbs.open_images`.
     out
-        Folder of the store. A finished one made with the same parameters is returned as it is,
-        an unfinished one goes on from its last whole shard. Until it is finished it takes twice
-        the space.
+        Folder of the store. One that was made in the same way from the same source is brought up to
+        date: images that it holds are known by their content, whatever their names, and are not
+        encoded again. An unfinished one goes on from where it was.
     encoder
         From :func:`mfavbs.load_encoder`.
     n_views
@@ -86,6 +83,10 @@ def embed(
         to 64 of the images when the store is begun.
     image_memory
         Megabytes that decoding one image may take; larger ones stand in ``failures.csv``.
+    update
+        False raises where the source has changed since the store was made.
+    verify
+        Read every file, where otherwise one of the same name, size and date is taken for the same.
     device
         ``auto``, ``cpu``, ``cuda``, ``mps``.
     n_workers
@@ -115,26 +116,39 @@ def embed(
         augmentation=encoder.augmentation,
         framing=encoder.framing,
     )
-    decoding = _decoding(images, out, checked_range(value_range), image_memory)
-    parameters = _parameters(images, recipe(encoder, views) | decoding)
-    check_store(out, parameters)
-    with alone_in(out, StoreError):
-        try:
-            if _begin(out, parameters):
-                rows = ImageViews(images, views, recorded_range(parameters), image_memory)
-                _write_missing_shards(rows, out, encoder, n_workers, verbose)
-                join_shards(images, out, parameters)
-            _tidy(out)
-        except SourceError:  # nothing was readable: leave nothing behind
-            _tidy(out)
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"the feature store {out} cannot be written: {error.strerror or error}; finished "
-                "shards stay good: make room or mend the folder and run the same command again, or "
-                "choose another out="
-            ) from error
+    check_store(out, {})
+    with alone_in(out, StoreError), _explained(out):
+        decoding = _decoding(images, out, checked_range(value_range), image_memory)
+        about = {
+            "schema": SCHEMA,
+            **recipe(encoder, views),
+            **decoding,
+            "source": {"kind": images.kind, "location": images.location},
+        }
+        former = _begin(out, about)
+        before = _seen(out, former)
+        diff = compare(before, ((key, images.stat(row)) for row, key in enumerate(images.keys)))
+        if former and diff and not update:
+            raise StoreError(f"the source of {out} has changed ({diff}); update=True takes it in")
+        read_all = verify or images.kind == "array"  # an array has neither sizes nor dates
+        if former is None or diff or read_all:
+            pieces = Pieces.open(out / PIECES)
+            kept = {} if read_all else _kept(images, before | pieces.seen)
+            known = _known(out, former, before, pieces)
+            dataset = ImageViews(images, views, recorded_range(about), image_memory, known)
+            missing = [row for row, key in enumerate(images.keys) if key not in kept]
+            _encode(dataset, missing, encoder, pieces, n_workers, verbose)
+            write_state(out, images, about, pieces.seen | kept, former, pieces)
+        tidy(out)
     return FeatureStore.open(out)
+
+
+def recipe(encoder: Encoder, views: Views) -> dict[str, Any]:
+    """All that decides an image's features beside the image: names and plain values, as for JSON.
+
+    Two stores with equal recipes hold equal features of equal images.
+    """
+    return encoder.recipe | views.recipe
 
 
 def _decoding(
@@ -154,89 +168,67 @@ def _decoding(
     return {"range_rule": value_range, "range": found, "image_memory": image_memory}
 
 
-def recipe(encoder: Encoder, views: Views) -> dict[str, Any]:
-    """All that decides an image's features beside the image: names and plain values, as for JSON.
-
-    Two stores with equal recipes hold equal features of equal images.
-    """
-    return encoder.recipe | views.recipe
-
-
-def _parameters(images: Images, recipe: dict[str, Any]) -> dict[str, Any]:
-    """All that decides the bytes of a store, in the order in which a mismatch is reported."""
-    listing = hashlib.blake2b(digest_size=16)
-    for row, key in enumerate(images.keys):
-        listing.update(f"{key}\0{images.stat(row)}\n".encode())
-    if images.kind == "array":
-        for row in range(len(images)):
-            listing.update(content_hash(images.read(row)).encode())
-    return {
-        "schema": SCHEMA,
-        **recipe,
-        "source": {"kind": images.kind, "location": images.location},
-        "n_candidates": len(images),
-        "listing_hash": listing.hexdigest(),
-    }
-
-
-def _begin(out: Path, wanted: dict[str, Any]) -> bool:
-    """Whether there is work left in ``out``; refuses a store made with other parameters."""
+def _begin(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """``store.json`` as it is, or None; refuses a store made with other parameters."""
     check_store(out, wanted)
-    if (out / "store.json").exists():
-        return False
-    (out / "shards").mkdir(parents=True, exist_ok=True)
-    if not (out / "progress.json").exists():
+    finished = read_json(out / "store.json")
+    if finished is None and not (out / "progress.json").exists():
         write_json(out / "progress.json", wanted)
-    return True
+    return finished
 
 
-def _tidy(out: Path) -> None:
-    """Remove what a finished store needs no more, and what a kill may have left of it."""
-    (out / "progress.json").unlink(missing_ok=True)
-    shutil.rmtree(out / "shards", ignore_errors=True)
-    for partial in out.glob("*.partial"):
-        partial.unlink()
+def _seen(out: Path, former: dict[str, Any] | None) -> dict[str, Seen]:
+    """What came of each candidate of the former state, by key."""
+    if former is None:
+        return {}
+    FeatureStore.open(out)  # says so where it is damaged
+    return read_seen(out, former)
 
 
-def batch_size(encoder: Encoder, n_views: int) -> int:
-    """How many images, with ``n_views`` views each, :func:`embed` encodes at a time.
-
-    So many that their views fill whole forward passes, but for one view in twenty at most.
-    """
-    size = forward_size(encoder)
-    step = max(1, size // n_views)
-    while -step * n_views % size > size // 20:
-        step += 1
-    return step
+def _kept(images: Images, seen: Mapping[str, Seen]) -> dict[str, Seen]:
+    """What is known of the candidates whose size and date are as they were."""
+    found = {}
+    for row, key in enumerate(images.keys):
+        if key in seen and seen[key].stat == images.stat(row):
+            found[key] = seen[key]
+    return found
 
 
-def _write_missing_shards(
-    rows_to_views: ImageViews, out: Path, encoder: Encoder, n_workers: int | None, verbose: bool
+def _known(
+    out: Path, former: dict[str, Any] | None, before: Mapping[str, Seen], pieces: Pieces
+) -> dict[str, str | None]:
+    """Content hash -> note, of all contents whose features are had."""
+    places = segment_places(out, former["segments"]) if former else {}
+    notes = {row.hash: row.warning for row in (*before.values(), *pieces.seen.values())}
+    return {content: notes.get(content) for content in (*places, *pieces.place)}
+
+
+def _encode(
+    dataset: ImageViews,
+    rows: Sequence[int],
+    encoder: Encoder,
+    pieces: Pieces,
+    n_workers: int | None,
+    verbose: bool,
 ) -> None:
-    images = rows_to_views.images
-    device = encoder.device.type
-    step = batch_size(encoder, rows_to_views.views.n_views)
-    missing = missing_rows(out, len(images))
-    batches = [rows[i : i + step] for rows in missing for i in range(0, len(rows), step)]
-    done = len(images) - sum(map(len, missing))
+    """Put what comes of ``rows`` into ``pieces``."""
+    n, device = len(dataset.images), encoder.device.type
+    step = batch_size(encoder, dataset.views.n_views)
+    batches = [rows[i : i + step] for i in range(0, len(rows), step)]
     if n_workers is None:
         n_workers = min(len(batches), _n_workers(device)) if may_have_workers() else 0
     with (
-        parts_of(rows_to_views, batches, n_workers) as parts,
-        Progress("embedding", len(images), "images", done, show=verbose) as progress,
+        parts_of(dataset, batches, n_workers) as parts,
+        Progress("embedding", n, "images", n - len(rows), show=verbose) as progress,
         _encoder_threads(device, n_workers),
     ):
-        shard: list[Part] = []
-        began = time.monotonic()
-        for i, part in enumerate(parts):
-            part.encode(encoder, images)
-            shard.append(part)
-            progress.advance(part.n)
-            # What a kill may cost is so many seconds' work, however slow the encoder is.
-            full = sum(p.n for p in shard) >= SHARD or time.monotonic() - began > SECONDS
-            if full or i + 1 == len(batches) or batches[i + 1].start != batches[i].stop:
-                write_shard(out, shard)
-                shard, began = [], time.monotonic()
+        try:
+            for part in parts:
+                part.encode(encoder)
+                pieces.add(part.seen, part.hashes, part.features)
+                progress.advance(len(part.seen))
+        finally:
+            pieces.flush()
 
 
 def _n_workers(device: str) -> int:
@@ -262,3 +254,18 @@ def _encoder_threads(device: str, n_workers: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except SourceError:  # nothing was readable: leave nothing behind
+        tidy(out)
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"the feature store {out} cannot be written: {error.strerror or error}; what is "
+            "finished is kept: make room or mend the folder and run the same command again, or "
+            "choose another out="
+        ) from error

@@ -10,17 +10,19 @@ import os
 import queue
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import torch
 
 from mfavbs.errors import ImageError, StoreError
-from mfavbs.features.shards import Part
-from mfavbs.images import Images, Range, Views, read_image
+from mfavbs.features.parts import Item, Part
+from mfavbs.features.pieces import Seen
+from mfavbs.images import Images, Range, Views, content_hash, decode, read_content
 
 STALLED = 600.0  # seconds without the next batch: a disk that answers no more, not a large picture
 _AHEAD = 4  # batches that each process may be ahead of the encoder
@@ -28,28 +30,60 @@ _SECONDS = 1.0  # between two looks whether the other side still lives
 
 
 class ImageViews:
-    """Row -> (row, views (v, 3, s, s) uint8, content hash, note), or (row, None, reason, "")."""
+    """Row -> item: what came of one image, and its views.
+
+    Parameters
+    ----------
+    images, views, value_range, image_memory
+        What is read, how its views are drawn and how it is decoded.
+    known
+        Content hash -> note, of contents whose features are had already: these are not decoded.
+    """
 
     def __init__(
-        self, images: Images, views: Views, value_range: Range | None, image_memory: int
+        self,
+        images: Images,
+        views: Views,
+        value_range: Range | None,
+        image_memory: int,
+        known: Mapping[str, str | None],
     ) -> None:
         self.images = images
         self.views = views
         self.value_range = value_range
         self.image_memory = image_memory
+        self.known = known
 
-    def __getitem__(self, row: int) -> tuple[int, torch.Tensor | None, str, str]:
+    def __getitem__(self, row: int) -> Item:
+        key = self.images.keys[row]
+        stat = self.images.stat(row)
         try:
-            image, digest, note = read_image(
-                self.images,
-                row,
+            stat, content = self._of_one_moment(row)
+            digest = content_hash(content)
+            if digest in self.known:
+                return Item(Seen(key, *stat, digest, None, self.known[digest]), None)
+            notes: list[str] = []
+            image = decode(
+                content,
                 self.views.enough,
+                name=key,
                 value_range=self.value_range,
                 image_memory=self.image_memory,
+                notes=notes,
             )
-            return row, self.views(image, digest), digest, note
+            seen = Seen(key, *stat, digest, None, "; ".join(notes) or None)
+            return Item(seen, self.views(image, digest))
         except ImageError as error:
-            return row, None, str(error), ""
+            return Item(Seen(key, *stat, None, str(error)), None)
+
+    def _of_one_moment(self, row: int) -> tuple[tuple[int, float], bytes | np.ndarray]:
+        """The content, and the size and time that it had all the while it was read."""
+        for _ in range(2):
+            stat = self.images.stat(row)
+            content = read_content(self.images, row, self.image_memory)
+            if self.images.stat(row) == stat:
+                return stat, content
+        raise ImageError("it changes while it is read; run again when it is whole")
 
 
 def may_have_workers() -> bool:
@@ -66,7 +100,7 @@ def may_have_workers() -> bool:
 
 @contextlib.contextmanager
 def parts_of(
-    rows_to_views: ImageViews, batches: Sequence[range], n_workers: int
+    rows_to_views: ImageViews, batches: Sequence[Sequence[int]], n_workers: int
 ) -> Iterator[Iterator[Part]]:
     """Parts of all batches in order, made by ``n_workers`` processes, which end with the context.
 
@@ -91,7 +125,7 @@ def parts_of(
             worker.process.join()
 
 
-def _part(rows_to_views: ImageViews, rows: range) -> Part:
+def _part(rows_to_views: ImageViews, rows: Sequence[int]) -> Part:
     return Part([rows_to_views[row] for row in rows])
 
 
@@ -112,20 +146,23 @@ def _start(workers: list["_Worker"], n_workers: int, rows_to_views: ImageViews) 
 
 
 def _in_order(
-    workers: list["_Worker"], pool: ThreadPoolExecutor, batches: Sequence[range], keys: list[str]
+    workers: list["_Worker"],
+    pool: ThreadPoolExecutor,
+    batches: Sequence[Sequence[int]],
+    keys: list[str],
 ) -> Iterator[Part]:
     free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for worker in workers:
         free.put(worker)
 
-    def read(rows: range) -> Part:
+    def read(rows: Sequence[int]) -> Part:
         worker = free.get()
         try:
             return worker.read(rows, keys)
         finally:
             free.put(worker)
 
-    asked: deque[tuple[range, Future[Part]]] = deque()
+    asked: deque[tuple[Sequence[int], Future[Part]]] = deque()
     for rows in batches:
         asked.append((rows, pool.submit(read, rows)))
         if len(asked) > _AHEAD * len(workers):
@@ -134,13 +171,13 @@ def _in_order(
         yield _answer(*asked.popleft(), keys)
 
 
-def _answer(rows: range, future: "Future[Part]", keys: list[str]) -> Part:
+def _answer(rows: Sequence[int], future: "Future[Part]", keys: list[str]) -> Part:
     try:
         return future.result(STALLED)
     except NotInTime as error:
         raise StoreError(
             f"a process that reads images gave nothing for {STALLED:,.0f} seconds, at "
-            f"{_names(rows, keys)}; finished shards stay good: see that the disk answers, or leave "
+            f"{_names(rows, keys)}; what is finished is kept: see that the disk answers, or leave "
             "those images out, and run the same command again"
         ) from error
 
@@ -157,7 +194,7 @@ class _Worker:
         self.process.start()
         theirs.close()  # so that its death ends what we read
 
-    def read(self, rows: range, keys: list[str]) -> Part:
+    def read(self, rows: Sequence[int], keys: list[str]) -> Part:
         try:
             self._ours.send(rows)
             while not self._ours.poll(_SECONDS):
@@ -186,13 +223,13 @@ class _Worker:
             how = f"was killed ({signal.Signals(-code).name})"
             how += ", as when memory runs out" if code == -signal.SIGKILL else ""
         return (
-            f"a process that reads images {how}, at {names}; finished shards stay good: run the "
+            f"a process that reads images {how}, at {names}; what is finished is kept: run the "
             "same command again, with fewer n_workers= if memory is short, or without those images "
             "if it ends there again"
         )
 
 
-def _names(rows: range, keys: list[str]) -> str:
+def _names(rows: Sequence[int], keys: list[str]) -> str:
     return ", ".join(keys[row] for row in rows[:4]) + (", ..." if len(rows) > 4 else "")
 
 

@@ -1,12 +1,22 @@
 """A finished feature store on disk.
 
 In: a folder. Out: features (n, v, t, d) float16, memory-mapped, and the manifest of their rows.
+
+==========================  ====================================================================
+``store.json``              what made it, and which of the following are its present state
+``segments/X``              ``features.npy`` (m, v, t, d) of the contents that came together, and
+                            ``hashes.txt``, which they are; nothing in it ever changes
+``tables/X``                ``manifest.parquet``, one row for each image that could be read and the
+                            place of its features; ``failed.parquet``, ``failures.csv``,
+                            ``warnings.csv``, ``skipped.csv``: what could not be read, what was
+                            read though something is wrong with it, what was never read
+==========================  ====================================================================
 """
 
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +25,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import StoreError
+from mfavbs.features.listing import Diff, compare
+from mfavbs.features.pieces import PIECES
+from mfavbs.features.segments import as_one
+from mfavbs.features.state import (
+    SEGMENTS,
+    TABLES,
+    make_compact,
+    read_seen,
+    read_segments,
+    tidy,
+)
 from mfavbs.files import ADVICE, holds_only, read_json, read_reasons, user_path
+from mfavbs.images import Images
+from mfavbs.locking import alone_in
 
 SCHEMA = 2
-_OF_THE_SOURCE = ("schema", "source", "n_candidates", "listing_hash")
+_OF_THE_SOURCE = (
+    *("schema", "source", "n_candidates", "listing_hash"),
+    *("state", "number", "segments", "tables"),
+)
 _COLUMNS = ("row", "path", "size", "mtime", "hash", "label")
 
 
@@ -31,31 +57,43 @@ class FeatureStore:
     path
         Its folder.
     features
-        (n, v, t, d) float16; view 0 is the clean one, token 0 the pooled feature.
+        (n, v, t, d) float16; view 0 is the clean one, token 0 the pooled feature. An array, or
+        what is indexed like one where the images came at different times.
     manifest
         One row per readable image: row, path, size, mtime, hash, label (as known of a public set,
-        else its folder, or null).
+        else its folder, or null) and since, the number of the state that its content came in.
     failures
         (path, reason) of every image that could not be read.
-    parameters
-        What made it: encoder, weights, views, seed, source, schema.
-    skipped
-        (path, reason) of what was left out of the source, and so was never read.
     notes
         (path, reason) of every image that was read though something was wrong with it.
+    skipped
+        (path, reason) of what was left out of the source, and so was never read.
+    parameters
+        What made it: encoder, weights, views, seed, source, schema; and its present state.
     """
 
     path: Path
     features: np.ndarray
     manifest: pa.Table
     failures: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
+    skipped: list[tuple[str, str]]
     parameters: dict[str, Any]
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def tables(self) -> Path:
+        """Folder of its tables: the manifest, and failures.csv, warnings.csv, skipped.csv."""
+        return _tables(self.path, self.parameters)
 
     @property
     def keys(self) -> list[str]:
+        """Names of its images, (n,)."""
         return self.manifest["path"].to_pylist()
+
+    @property
+    def hashes(self) -> list[str]:
+        """Content hashes of its images, (n,)."""
+        return self.manifest["hash"].to_pylist()
 
     @property
     def labels(self) -> list[str] | None:
@@ -66,6 +104,24 @@ class FeatureStore:
     def recipe(self) -> dict[str, Any]:
         """All that decided its features beside the images, as far as its schema records it."""
         return {k: v for k, v in self.parameters.items() if k not in _OF_THE_SOURCE}
+
+    @property
+    def state(self) -> str | None:
+        """Digest of its rows, names and contents; None for a store of schema 1."""
+        return self.parameters.get("state")
+
+    def diff(self, images: Images) -> Diff:
+        """What :func:`mfavbs.embed` would find changed, by name, size and date.
+
+        Raises
+        ------
+        StoreError
+            The store is of schema 1, which cannot be brought up to date.
+        """
+        if self.parameters["schema"] < SCHEMA:
+            raise StoreError(f"{self.path} is of an earlier version of mfavbs; make it again")
+        before = read_seen(self.path, self.parameters)
+        return compare(before, ((key, images.stat(row)) for row, key in enumerate(images.keys)))
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
@@ -86,17 +142,19 @@ class FeatureStore:
             )
         check_schema(path, parameters)
         try:
-            features = np.load(path / "features.npy", mmap_mode="r")
-            with pq.ParquetFile(path / "manifest.parquet") as file:
+            tables = _tables(path, parameters)
+            with pq.ParquetFile(tables / "manifest.parquet") as file:
                 manifest = file.read()
-            failures = read_reasons(path / "failures.csv")
-            # Stores made before they were written have none of these.
-            skipped, notes = (
-                read_reasons(path / name) if (path / name).exists() else []
-                for name in ("skipped.csv", "warnings.csv")
-            )
+            features = _features(path, parameters, manifest)
+            failures, notes, skipped = (
+                read_reasons(tables / name) if (tables / name).exists() else []
+                for name in ("failures.csv", "warnings.csv", "skipped.csv")
+            )  # an earlier version wrote the first alone
         # EOFError: an empty .npy; ValueError: one cut short, and text that is not UTF-8
-        except (OSError, ValueError, KeyError, EOFError, csv.Error, pa.ArrowException) as error:
+        except (
+            *(OSError, ValueError, LookupError, TypeError, EOFError),
+            *(csv.Error, pa.ArrowException),
+        ) as error:
             raise StoreError(f"{path} is damaged ({error}); {ADVICE}") from error
         missing = [name for name in _COLUMNS if name not in manifest.column_names]
         if missing or features.ndim != 4 or features.dtype != np.float16:
@@ -110,7 +168,22 @@ class FeatureStore:
                 f"{path} is damaged: {len(features)} features, {len(manifest)} manifest rows; "
                 f"{ADVICE}"
             )
-        return cls(path, features, manifest, failures, parameters, skipped, notes)
+        return cls(path, features, manifest, failures, notes, skipped, parameters)
+
+
+def _tables(path: Path, parameters: dict[str, Any]) -> Path:
+    return path / TABLES / parameters["tables"] if parameters["schema"] > 1 else path
+
+
+def _features(path: Path, parameters: dict[str, Any], manifest: pa.Table) -> np.ndarray:
+    if parameters["schema"] == 1:
+        return np.load(path / "features.npy", mmap_mode="r", allow_pickle=False)
+    blocks = read_segments(path, parameters["segments"])
+    segment, place = (manifest[name].to_numpy() for name in ("segment", "place"))
+    for number, block in enumerate(blocks):
+        if (place[segment == number] >= len(block)).any():
+            raise ValueError(f"segment {parameters['segments'][number]} is too short")
+    return as_one(blocks, segment, place)
 
 
 def is_store(path: str | Path) -> bool:
@@ -118,7 +191,7 @@ def is_store(path: str | Path) -> bool:
 
     Files of the same names that another program wrote, in a folder of images say, make no store.
     """
-    path = user_path(path)
+    path = Path(path)
     return any(map(_is_ours, (path / "store.json", path / "progress.json")))
 
 
@@ -128,7 +201,7 @@ def _is_ours(file: Path) -> bool:
     except OSError:
         return False
     except ValueError:  # damaged: what lies beside it tells
-        return (file.parent / "features.npy").exists() or (file.parent / "shards").is_dir()
+        return any((file.parent / name).exists() for name in ("features.npy", SEGMENTS, PIECES))
     return isinstance(content, dict) and {"schema", "encoder", "weights_hash"} <= content.keys()
 
 
@@ -164,7 +237,7 @@ def check_store(path: str | Path, wanted: Mapping[str, Any]) -> None:
     begun = finished or read_json(path / "progress.json")
     if begun is None:
         # An earlier call may have been killed before it wrote the first word.
-        if not holds_only(path, ["shards", "progress.json"]):
+        if not holds_only(path, ["progress.json"]):
             raise StoreError(f"{path} exists and is not a feature store; {ADVICE}")
         return
     check_schema(path, begun)
@@ -176,13 +249,33 @@ def check_store(path: str | Path, wanted: Mapping[str, Any]) -> None:
             + ("" if finished is None else f"; or cluster it as it is: mfavbs cluster {path}")
         )
     for name, value in wanted.items():
-        if name == "listing_hash" and begun.get(name) != value:
-            raise StoreError(
-                f"the images have changed since {path} was begun (names, sizes or dates differ); "
-                f"{ADVICE}"
-            )
         if begun.get(name) != value:
             raise StoreError(
                 f"{path} was made with {name}={begun.get(name)!r}, now {name}={value!r} is asked "
                 f"for; {ADVICE}"
             )
+
+
+def compact(path: str | Path) -> None:
+    """Prune a store: what is left of images that are gone, and the pieces by time of arrival.
+
+    What is read of it stays the same; its files are then as made at once, byte for byte.
+
+    Raises
+    ------
+    StoreError
+        There is no finished store, it is of schema 1, or it cannot be written.
+    """
+    path = user_path(path)
+    with alone_in(path, StoreError):
+        store = FeatureStore.open(path)
+        if store.parameters["schema"] < SCHEMA:
+            raise StoreError(f"{path} is of an earlier version of mfavbs; make it again")
+        try:
+            make_compact(path, store.parameters)
+            tidy(path)
+        except OSError as error:
+            raise StoreError(
+                f"the feature store {path} cannot be written: {error.strerror or error}; it is "
+                "what it was: make room and run the same command again"
+            ) from error

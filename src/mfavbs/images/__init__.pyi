@@ -6,7 +6,7 @@ from .framing import FITS, Framing
 from .grey_levels import Range, checked_range, recorded_range
 from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
-from .reading import measure_range, read_image
+from .reading import measure_range, read_content, read_image
 from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Views
 
@@ -30,6 +30,7 @@ __all__ = [
     "is_of_paths",
     "measure_range",
     "open_images",
+    "read_content",
     "read_image",
     "recorded_range",
     "reopen_images",

@@ -61,7 +61,7 @@ def read_image(
     ImageError
         It cannot be had, or decoded.
     """
-    content = _content(images, row, image_memory)
+    content = read_content(images, row, image_memory)
     notes: list[str] = []
     image = decode(
         content,
@@ -94,7 +94,7 @@ def measure_range(images: Images, image_memory: int = IMAGE_MEMORY) -> Range | N
         if is_raw(images.keys[row]):
             continue  # developed by LibRaw to 8 bits
         try:
-            values = values_of(_content(images, row, image_memory), _VALUES, image_memory)
+            values = values_of(read_content(images, row, image_memory), _VALUES, image_memory)
         except ImageError:
             continue  # it will stand in failures.csv
         if values is not None and values.size:
@@ -105,7 +105,8 @@ def measure_range(images: Images, image_memory: int = IMAGE_MEMORY) -> Range | N
     return low, high if high > low else low + 1
 
 
-def _content(images: Images, row: int, image_memory: int) -> bytes | np.ndarray:
+def read_content(images: Images, row: int, image_memory: int = IMAGE_MEMORY) -> bytes | np.ndarray:
+    """Undecoded content of one image; `ImageError` where it cannot be had or is too large."""
     size, _ = images.stat(row)
     if size > image_memory * MB:
         raise ImageError(

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
 from mfavbs.errors import SourceError
+from mfavbs.features import SegmentedFeatures
 from mfavbs.images import Images, is_of_images, is_of_paths
 
 _FINITE_CHUNK = 4096
@@ -27,15 +28,17 @@ def check_features(estimator: BaseEstimator, X, *, reset: bool) -> np.ndarray:
     """(n, v, t, d), finite; a memory-mapped array stays one, a tensor of any kind is taken."""
     _check_no_names(X)
     X = _as_array(X)
-    array = check_array(
-        X,
-        dtype=[np.float32, np.float64, np.float16],
-        allow_nd=True,
-        ensure_all_finite=False,
-        ensure_min_features=1,
-        estimator=estimator,
-        input_name="X",
-    )
+    array = X
+    if not isinstance(X, SegmentedFeatures):  # which is read a part at a time
+        array = check_array(
+            X,
+            dtype=[np.float32, np.float64, np.float16],
+            allow_nd=True,
+            ensure_all_finite=False,
+            ensure_min_features=1,
+            estimator=estimator,
+            input_name="X",
+        )
     if array.ndim > 4:
         raise SourceError(f"X has shape {array.shape}; expected (n, d), (n, v, d) or (n, v, t, d).")
     if min(array.shape) == 0:
