@@ -1,6 +1,7 @@
 """In: encoded images, whole and damaged. Out: upright RGB of the right colours, or a reason."""
 
 import io
+import multiprocessing
 import re
 import struct
 import sys
@@ -332,6 +333,20 @@ def test_raw():
         decode(dng(values), name="b.dng", image_memory=0)
     with pytest.raises(ImageError, match="LibRaw"):
         decode(b"II*\0 no such file", name="b.nef")
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+def test_raw_in_a_forked_process_says_nothing():
+    pytest.importorskip("rawpy")
+
+    def decode_without_a_warning():
+        warnings.simplefilter("error")
+        decode(dng(np.zeros((64, 96), "<u2")), name="a.dng")
+
+    process = multiprocessing.get_context("fork").Process(target=decode_without_a_warning)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize(

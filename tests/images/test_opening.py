@@ -33,7 +33,7 @@ def test_folder(tmp_path):
         ("a/._x.png", hidden),
         ("a/README", no_image),
         ("notes.txt", no_image),
-        ("two.svg", no_image),
+        ("two.svg", "a kind of image that is not read: convert it to PNG or JPEG"),
     ]
     assert reasons(images) == {}
     row = images.keys.index("a/deep/er/ü ber.PNG")
@@ -109,7 +109,19 @@ def test_linked_folders_are_entered_once(tmp_path):
     os.symlink(tmp_path / "data" / "z", tmp_path / "data" / "alias")
     os.symlink(tmp_path / "elsewhere", tmp_path / "data" / "linked")
     os.symlink(tmp_path / "elsewhere" / "y.png", tmp_path / "data" / "file.png")
-    assert open_images(tmp_path / "data").keys == ["file.png", "linked/y.png", "z/x.png"]
+    images = open_images(tmp_path / "data")
+    assert images.keys == ["file.png", "linked/y.png", "z/x.png"]
+    why = "a folder that is read under another name"
+    assert images.skipped == [("alias/", why), ("z/loop/", why)]
+
+
+def test_images_of_kinds_that_are_not_read_are_called_images(tmp_path):
+    for name in ("x.png", "notes.txt", "map.jp2", "Sketch.PSD"):
+        write(tmp_path / name)
+    why = "a kind of image that is not read: convert it to PNG or JPEG"
+    no_image = "not an image by its name"
+    expected = [("Sketch.PSD", why), ("map.jp2", why), ("notes.txt", no_image)]
+    assert open_images(tmp_path).skipped == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

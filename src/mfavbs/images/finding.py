@@ -8,7 +8,7 @@ import os
 from collections.abc import Container, Sequence
 
 from mfavbs.errors import SourceError
-from mfavbs.images.skipping import NO_IMAGE, Skipped, excluded_by, why_left_out
+from mfavbs.images.skipping import NO_IMAGE, NOT_READ, Skipped, excluded_by, why_left_out
 
 # fmt: off
 # Read with the extra mfavbs[heif], and mfavbs[raw]; candidates without them too, so that each such
@@ -23,12 +23,24 @@ SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES | frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif",
     ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
 ))
+_NOT_READ = frozenset((
+    ".jp2", ".j2k", ".jpx", ".jxl", ".tga", ".ico", ".icns", ".psd", ".psb", ".xcf", ".svg", ".svgz",
+    ".eps", ".ai", ".exr", ".hdr", ".pcx", ".dds", ".dcm", ".wmf", ".emf",
+))
 # fmt: on
 
 
 def suffix_of(name: str) -> str:
     """Lower-case suffix with its dot, or nothing."""
     return utf8(os.path.splitext(name)[1].lower())
+
+
+def why_no_image(name: str) -> str | None:
+    """Why a file is no candidate by its suffix; None where it is one."""
+    suffix = suffix_of(name)
+    if suffix in SUFFIXES:
+        return None
+    return NOT_READ if suffix in _NOT_READ else NO_IMAGE
 
 
 def utf8(name: str) -> str:
@@ -51,6 +63,7 @@ def walk(root: str, exclude: Sequence[str] = ()) -> tuple[dict[str, str], Skippe
         try:
             identity = os.stat(folder)
             if (identity.st_dev, identity.st_ino) in seen:
+                skipped.add(_key(folder, root) + "/", "a folder that is read under another name")
                 continue
             seen.add((identity.st_dev, identity.st_ino))
             with os.scandir(folder) as listing:
@@ -71,8 +84,8 @@ def walk(root: str, exclude: Sequence[str] = ()) -> tuple[dict[str, str], Skippe
                 skipped.add(key + "/" * is_folder, why)
             elif is_folder:
                 (links if link else real).append(entry.path)
-            elif suffix_of(entry.name) not in SUFFIXES:
-                skipped.add(key, NO_IMAGE)
+            elif no_image := why_no_image(entry.name):
+                skipped.add(key, no_image)
             elif entry.is_file(follow_symlinks=False) or (link and not _special(entry.path)):
                 found[free_key(key, found)] = entry.path
             else:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from unicodedata import normalize
 
 from mfavbs.errors import SourceError
-from mfavbs.images.finding import SUFFIXES, free_key, suffix_of, utf8
-from mfavbs.images.skipping import NO_IMAGE, Skipped, excluded_by, why_left_out
+from mfavbs.images.finding import free_key, utf8, why_no_image
+from mfavbs.images.skipping import Skipped, excluded_by, why_left_out
 
 STDIN = "-"
 LIST_SUFFIXES = (".txt", ".lst", ".list")
@@ -122,7 +122,7 @@ def _why_not(path: str, pattern: str) -> str | None:
     """Why a pattern did not mean this file: parts of its path that it names itself are meant."""
     found_by_it = set(path.split(os.sep)) - set(pattern.split(os.sep))
     reasons = filter(None, map(why_left_out, sorted(found_by_it)))
-    return next(reasons, None if suffix_of(path) in SUFFIXES else NO_IMAGE)
+    return next(reasons, why_no_image(path))
 
 
 def _key(given: str) -> str:

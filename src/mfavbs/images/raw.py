@@ -29,7 +29,9 @@ def decode_raw(content: bytes, image_memory: int) -> Image.Image:
     except ImportError as error:
         raise ImageError('RAW files need an extra: pip install "mfavbs[raw]"') from error
     try:
-        with rawpy.imread(io.BytesIO(content)) as raw:
+        # rawpy.imread warns in every forked process; this one is the first to use LibRaw's threads.
+        with rawpy.RawPy() as raw:
+            raw.open_buffer(io.BytesIO(content))
             width, height = raw.sizes.raw_width, raw.sizes.raw_height
             if width * height * _BYTES > image_memory * MB:
                 raise ImageError(

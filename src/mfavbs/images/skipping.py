@@ -13,6 +13,7 @@ from unicodedata import normalize
 from mfavbs.errors import SourceError
 
 NO_IMAGE = "not an image by its name"
+NOT_READ = "a kind of image that is not read: convert it to PNG or JPEG"
 # Of one folder, suffix and reason so many are named; then, and beyond so many rows, they are only
 # counted: a folder may hold a million text files.
 NAMED = 100

@@ -9,8 +9,8 @@ from typing import IO, Any, cast
 
 from mfavbs.errors import ImageError, SourceError
 from mfavbs.images.candidates import Images, not_empty
-from mfavbs.images.finding import SUFFIXES, suffix_of, utf8
-from mfavbs.images.skipping import NO_IMAGE, Skipped, excluded_by, why_left_out
+from mfavbs.images.finding import utf8, why_no_image
+from mfavbs.images.skipping import Skipped, excluded_by, why_left_out
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -49,8 +49,8 @@ class Tar(Images):
                         folders |= {left_out} if is_folder else set()
                     elif member.isdir() or not parts:
                         continue
-                    elif suffix_of(parts[-1]) not in SUFFIXES:
-                        skipped.add(key, NO_IMAGE)
+                    elif no_image := why_no_image(parts[-1]):
+                        skipped.add(key, no_image)
                     elif not member.isreg() or member.issparse():
                         skipped.add(key, "not a regular file, but a link or another special one")
                     else:
