@@ -24,8 +24,8 @@ SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES | frozenset((
     ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
 ))
 _NOT_READ = frozenset((
-    ".jp2", ".j2k", ".jpx", ".jxl", ".tga", ".ico", ".icns", ".psd", ".psb", ".xcf", ".svg", ".svgz",
-    ".eps", ".ai", ".exr", ".hdr", ".pcx", ".dds", ".dcm", ".wmf", ".emf",
+    ".jp2", ".j2k", ".jpx", ".jxl", ".tga", ".ico", ".icns", ".psd", ".psb", ".xcf", ".svg",
+    ".svgz", ".eps", ".ai", ".exr", ".hdr", ".pcx", ".dds", ".dcm", ".wmf", ".emf",
 ))
 # fmt: on
 
