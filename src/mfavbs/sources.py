@@ -283,7 +283,8 @@ def check_early(
     n = len(opened.keys)
     if n < n_clusters:
         raise SourceError(
-            f"n_samples={n} should be >= n_clusters={n_clusters}; lower n_clusters= or add images."
+            f"{n:,} images are too few for n_clusters={n_clusters}; lower n_clusters= or add "
+            "images."
         )
     if labels is not None and len(labels) != n:
         raise SourceError(f"{len(labels)} labels for {n} images; expected one each.")

@@ -113,6 +113,18 @@ def test_predict_on_new_images(photos: Path, run: Path, tmp_path: Path) -> None:
         assert row["cluster"] == known[Path(row["path"]).stem]
 
 
+def test_predict_says_what_was_left_out(run: Path, tmp_path: Path) -> None:
+    paint(tmp_path / "new" / "a.png", COLOURS["blue"], 1)
+    (tmp_path / "new" / "b.png").touch()
+    (tmp_path / "new" / "c.txt").touch()
+    result = mfavbs("predict", run, "new", "--out", "out", "--json", folder=tmp_path)
+    assert "1 image in 1 of the run's clusters" in result.err
+    assert "1 could not be read: out/failures.csv" in result.err
+    assert "Left out, and why: out/skipped.csv (1 row)" in result.err
+    counts = {"n_images": 1, "n_failures": 1, "n_skipped": 1, "n_warnings": 0}
+    assert json.loads(result.out) == {"labels": "out/labels.csv"} | counts
+
+
 def test_exclude_in_every_command_that_searches(photos: Path, run: Path, tmp_path: Path) -> None:
     options = ("--exclude", "blue", "--exclude", "green/[0-3].png", "--workers", 0)
     encoder = ("--encoder", "pixels", "--image-size", 8, "--views", 2)
@@ -206,7 +218,7 @@ BAD = {
     "missing source": (("cluster", "nowhere", "-k", 2, *QUICK), "nowhere"),
     "empty folder": (("cluster", "empty", "-k", 2, *QUICK), "empty"),
     "no readable image": (("cluster", "broken", "-k", 2, *QUICK), "0 bytes"),
-    "fewer images than clusters": (("cluster", "two", "-k", 3, *QUICK), "n_samples=2"),
+    "fewer images than clusters": (("cluster", "two", "-k", 3, *QUICK), "2 images are too few"),
     "k below two": (("cluster", "two", "-k", 1, *QUICK), "-k 1 should be >= 2"),
     "unknown encoder": (("cluster", "two", "-k", 2, "--encoder", "timm:resnet5O"), "resnet50"),
     "weights missing": ((*RESNET, "no.pt"), "no.pt"),

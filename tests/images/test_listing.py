@@ -111,6 +111,12 @@ def test_standard_input(photos, monkeypatch, end, as_given):
     assert reasons(images) == {}
 
 
+def test_nothing_on_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(SourceError, match="found none in standard input"):
+        open_images("-")
+
+
 def test_home_in_a_list(photos, monkeypatch):
     monkeypatch.setenv("HOME", str(photos))
     images = listed(photos / "b", "~/a/1.png", "~/b/*/4.JPG")

@@ -40,7 +40,8 @@ def test_thumbnails_stay_when_the_images_go(run: Path, photos: Path) -> None:
     assert len(before) == 15  # 12, and the three least certain again
     assert "not there any more" not in text
     photos.rename(photos.with_name("moved"))
-    write_report(run)
+    with pytest.warns(UserWarning, match="12 thumbnails kept in the run: .* not there any more"):
+        write_report(run)
     after, text = shown(run)
     assert after == before
     assert f"12 thumbnails kept in the run: {photos} is not there any more." in text
@@ -58,7 +59,8 @@ def test_they_are_kept_as_small_files_of_a_known_kind(run: Path) -> None:
 
 def test_images_where_they_lie_now(run: Path, photos: Path) -> None:
     moved = photos.rename(photos.with_name("moved"))
-    write_report(run)
+    with pytest.warns(UserWarning, match="No thumbnails: .* not there any more"):
+        write_report(run)
     assert shown(run)[0] == []
     write_report(run, open_images(moved))
     before, text = shown(run)
@@ -66,7 +68,8 @@ def test_images_where_they_lie_now(run: Path, photos: Path) -> None:
     assert "not there any more" not in text
     # From now on they are kept: what is lost of the images is still shown.
     (moved / "a" / "00.png").unlink()
-    write_report(run, open_images(moved))
+    with pytest.warns(UserWarning, match="1 of 12 thumbnails .*; those kept in the run are shown"):
+        write_report(run, open_images(moved))
     assert shown(run)[0] == before
 
 

@@ -35,6 +35,15 @@ def test_guarded_cells_are_read_as_the_paths_they_are(tmp_path: Path) -> None:
     assert read_truth(truth) == {"=1.png": "cat", "b.png": "=dog"}
 
 
+def test_truth_that_is_no_table_is_told_in_words(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.csv"
+    with pytest.raises(RunError, match=r"truth.csv cannot be read: No such file or directory\.$"):
+        read_truth(truth)
+    truth.write_bytes("path,label\na.png,Bär\n".encode("latin-1"))
+    with pytest.raises(RunError, match=r"truth.csv is no text in UTF-8; save it as CSV UTF-8"):
+        read_truth(truth)
+
+
 def test_part_of_the_images_labelled_is_scored_with_its_coverage(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", list("abcdefgh"), [0, 0, 0, 1, 1, 1, 2, 2])
     truth = {"a": "x", "b": "x", "d": "y", "e": "x", "f": "", "of another run": "z"}

@@ -17,7 +17,7 @@ from mfavbs.cli.options import (
     WeightsOption,
     WorkersOption,
 )
-from mfavbs.cli.output import print_json, unless
+from mfavbs.cli.output import counted, print_json, unless
 from mfavbs.files import output_name
 
 LabelledArgument = Annotated[
@@ -86,7 +86,8 @@ def bench(
     numbers = _seeds(seeds)
     out = out or Path(f"bench-{output_name(source)}")
     say = unless(quiet)
-    say(f"Comparing {len(names)} methods on {source}, with {len(numbers)} seeds each, in {out}")
+    asked = f"{counted(len(names), 'method')} on {source}, with {counted(len(numbers), 'seed')}"
+    say(f"Comparing {asked} each, in {out}")
     from mfavbs.bench import bench as run
     from mfavbs.bench import print_table
 

@@ -25,7 +25,7 @@ from mfavbs.cli.options import (
     WorkersOption,
     parsed_range,
 )
-from mfavbs.cli.output import print_json, say_failures, say_notes, say_skipped, unless
+from mfavbs.cli.output import counted, print_json, say_failures, say_notes, say_skipped, unless
 
 
 def embed(
@@ -75,7 +75,10 @@ def embed(
         verbose=not quiet,
     )
     n, v, t, d = store.features.shape
-    say(f"{n:,} images, {v} views of {t} tokens of width {d}: {store.path}")
+    say(
+        f"{counted(n, 'image')}, {counted(v, 'view')} of {counted(t, 'token')} of width {d}: "
+        f"{store.path}"
+    )
     say_failures(say, len(store.failures), store.tables / "failures.csv")
     say_skipped(say, len(store.skipped), store.tables / "skipped.csv")
     say_notes(say, len(store.notes), store.tables / "warnings.csv")

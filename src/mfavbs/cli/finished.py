@@ -15,7 +15,16 @@ from mfavbs.cli.options import (
     WeightsOption,
     WorkersOption,
 )
-from mfavbs.cli.output import print_json, say_scores, unless
+from mfavbs.cli.output import (
+    counted,
+    print_json,
+    say_failures,
+    say_notes,
+    say_scores,
+    say_skipped,
+    unless,
+)
+from mfavbs.files import read_reasons
 
 
 def predict(
@@ -35,6 +44,7 @@ def predict(
     say = unless(quiet)
     say(f"Clustering {source} with the run in {run}")
     from mfavbs.prediction import predict_images
+    from mfavbs.runs import read_clusters
 
     folder = predict_images(
         run,
@@ -46,8 +56,19 @@ def predict(
         device=device,
         verbose=not quiet,
     )
+    paths, clusters = read_clusters(folder)
+    say(f"{counted(len(paths), 'image')} in {len(set(clusters.tolist())):,} of the run's clusters")
+    counts = {}
+    for name, table, say_count in (
+        ("n_failures", "failures.csv", say_failures),
+        ("n_skipped", "skipped.csv", say_skipped),
+        ("n_warnings", "warnings.csv", say_notes),
+    ):
+        counts[name] = len(read_reasons(folder / table))
+        say_count(say, counts[name], folder / table)
     say(f"Clusters of the new images: {folder / 'labels.csv'}")
-    print_json({"labels": str(folder / "labels.csv")}, as_json)
+    labels = {"labels": str(folder / "labels.csv"), "n_images": len(paths)}
+    print_json(labels | counts, as_json)
 
 
 def evaluate(
@@ -66,7 +87,7 @@ def evaluate(
     scores = evaluate_run(run, read_truth(truth))
     say_scores(say, {"mfavbs": scores})
     if scores["coverage"] < 1:
-        say(f"Of the {100 * scores['coverage']:.1f} % of the images that have a label.")
+        say(f"Scored: the {100 * scores['coverage']:.1f} % of the images that have a label.")
     print_json(scores, as_json)
 
 

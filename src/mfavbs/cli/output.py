@@ -36,6 +36,11 @@ def print_json(content: dict[str, Any], wanted: bool) -> None:
         print(json.dumps(content))
 
 
+def counted(count: int, thing: str) -> str:
+    """``1 image``, ``1,234 images``."""
+    return f"{count:,} {thing}" + "s" * (count != 1)
+
+
 def say_failures(say: Say, count: int, path: Path) -> None:
     if count:
         say(f"{count:,} could not be read: {path}")
@@ -43,7 +48,7 @@ def say_failures(say: Say, count: int, path: Path) -> None:
 
 def say_skipped(say: Say, count: int, path: Path) -> None:
     if count:
-        say(f"Left out, and why: {path} ({count:,} {'row' if count == 1 else 'rows'})")
+        say(f"Left out, and why: {path} ({counted(count, 'row')})")
 
 
 def say_notes(say: Say, count: int, path: Path) -> None:
@@ -60,7 +65,8 @@ def say_scores(say: Say, rows: dict[str, dict[str, float]]) -> None:
 def report_run(run: "Run", say: Say, as_json: bool) -> None:
     """What a finished run has found, and where it lies."""
     metrics = run.metrics
-    say(f"{metrics['n_images']:,} images in {metrics['n_clusters_found']} clusters")
+    found = counted(metrics["n_clusters_found"], "cluster")
+    say(f"{counted(metrics['n_images'], 'image')} in {found}")
     say_failures(say, metrics["n_failures"], run.folder / "failures.csv")
     say_skipped(say, len(run.skipped), run.folder / "skipped.csv")
     say_notes(say, metrics.get("n_warnings", 0), run.folder / "warnings.csv")

@@ -110,9 +110,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # both readers raise many types on damaged or hostile files
         raise EncoderError(
-            f"expected tensors in .safetensors, or in a .pt file by name; the weights {path} "
-            f"cannot be read so: {_first_line(error)}; code in a pickle is never run: save "
-            "model.state_dict()"
+            "expected tensors by name, in a .safetensors or a .pt file; the weights "
+            f"{path} are not, or are damaged ({_first_line(error)}); "
+            "code in a pickle is never run: save model.state_dict()"
         ) from error
     while isinstance(content, dict):
         inner = next((c for c in _CONTAINERS if isinstance(content.get(c), dict)), None)

@@ -86,8 +86,9 @@ def _none_in(path: str, images: Images) -> SourceError:
     left_out = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(10))
     for name, reason in images.skipped[:1]:
         left_out += f"; {name}: {reason}"
+    place = "standard input" if path == "-" else path
     return SourceError(
-        f"expected images (.jpg, .png, .tif, .webp, .heic and others), found none in {path}; "
+        f"expected images (.jpg, .png, .tif, .webp, .heic and others), found none in {place}; "
         f"left out: {left_out or 'nothing'}; check the path or convert the files"
     )
 

@@ -169,7 +169,9 @@ def _thumbnails(
             f"({reason}). Give the folder, tar or list as it was clustered, wherever it lies now."
         )
     small = kept | made
-    return small, [reason] if reason and paths - set(small) else []
+    if reason and not paths - set(small):
+        reason += "; those kept in the run are shown"
+    return small, [f"{reason}."] if reason else []
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def thumbnails(
     Returns
     -------
     made, reason
-        By path; where some could not be made, a sentence on how many and why, else None.
+        By path; where some could not be made, in words how many and why, else None.
     """
     wanted = set(paths)
     # Another disk may spell the same name with composed or with combining characters.
@@ -67,7 +67,7 @@ def thumbnails(
     if not lost:
         return made, None
     reason = first or f"{lost[0]}: not among the images any more"
-    return made, f"{len(lost):,} of {len(wanted):,} thumbnails could not be made ({reason})."
+    return made, f"{len(lost):,} of {len(wanted):,} thumbnails could not be made ({reason})"
 
 
 def _thumbnail(image: Image.Image) -> Thumbnail:

@@ -5,6 +5,7 @@
 """
 
 import os
+import warnings
 from pathlib import Path
 
 from mfavbs.errors import RunError
@@ -27,7 +28,7 @@ def write_report(run: str | os.PathLike[str], images: Images | None = None) -> P
     images
         The images clustered, from :func:`mfavbs.open_images`, where they lie now. By default the
         thumbnails kept in the run are shown; those that it lacks are made of the images where
-        ``run.json`` says they were. What cannot be shown is said in the report.
+        ``run.json`` says they were. What cannot be shown is said in the report and in a warning.
 
     Returns
     -------
@@ -43,11 +44,16 @@ def write_report(run: str | os.PathLike[str], images: Images | None = None) -> P
     folder = user_path(run)
     read_run(folder)  # what is no run is not locked
     with alone_in(folder):
-        return write_page(folder, images)
+        for note in write_page(folder, images):
+            warnings.warn(note, stacklevel=2)
+    return folder / "report.html"
 
 
-def write_page(run: str | os.PathLike[str], images: Images | None = None) -> Path:
-    """Do as :func:`write_report` does, in a run folder that is locked already."""
+def write_page(run: str | os.PathLike[str], images: Images | None = None) -> list[str]:
+    """Do as :func:`write_report` does, in a run folder that is locked already.
+
+    Returns what the report says of images that cannot be shown.
+    """
     folder = Path(run)
     data = collect(folder, images)
     path = folder / "report.html"
@@ -58,4 +64,4 @@ def write_page(run: str | os.PathLike[str], images: Images | None = None) -> Pat
             left.unlink()
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    return data.notes

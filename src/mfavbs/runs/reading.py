@@ -217,8 +217,11 @@ def read_truth(path: Path) -> dict[str, str]:
                 seen[key] = rows.line_num
                 if (row["label"] or "").strip():
                     truth[key] = path_from_spreadsheet(row["label"])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"The truth {path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"The truth {path} is no text in UTF-8; save it as CSV UTF-8.") from error
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"The truth {path} cannot be read: {reason}.") from error
     return truth
 
 
