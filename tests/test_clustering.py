@@ -8,9 +8,10 @@ from feature_blobs import blobs
 from image_files import COLOURS, paint
 from sklearn.cluster import KMeans
 
-from mfavbs import clustering
-from mfavbs.clustering import cluster_images, kmeans
+from mfavbs import recording
+from mfavbs.clustering import cluster_images
 from mfavbs.errors import RunError, SourceError
+from mfavbs.recording import kmeans
 from mfavbs.report.data import collect
 
 QUICK = {"epochs": 2, "verbose": False, "device": "cpu"}
@@ -75,7 +76,7 @@ def test_the_yardstick_of_many_images_is_as_good_as_all_its_starts(
 
     whole = KMeans(5, n_init=10, random_state=0).fit(unit)
     assert (kmeans(x, 5, 0) == whole.labels_).all()
-    monkeypatch.setattr(clustering, "_KMEANS_SAMPLE", 500)
+    monkeypatch.setattr(recording, "_KMEANS_SAMPLE", 500)
     sampled = kmeans(x, 5, 0)
     assert inertia(sampled) <= 1.01 * whole.inertia_
     assert (kmeans(x, 5, 0) == sampled).all()

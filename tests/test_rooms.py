@@ -14,7 +14,14 @@ SRC = Path(__file__).parents[1] / "src" / "mfavbs"
 ORDER = (
     *("errors", "devices", "launching", "locking", "files", "progress", "metrics"),  # the ground
     *("images", "datasets", "encoders", "features", "model", "runs", "insight", "report", "review"),
-    *("sources", "clustering", "prediction", "exporting"),  # the flows that join the rooms
+    *(
+        "sources",
+        "recording",
+        "updating",
+        "clustering",
+        "prediction",
+        "exporting",
+    ),  # the flows that join the rooms
     *("bench", "engines", "cli", "__main__"),
 )
 MODULES = {

@@ -5,14 +5,8 @@ Out: clusters (n,) of the readable images, in a folder that can be looked at, ke
 """
 
 import hashlib
-import importlib.metadata
-import os
-import platform
-import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,30 +15,29 @@ from safetensors import SafetensorError
 
 # torch and scikit-learn are imported where they are needed: what can be refused without them is
 # refused at once, and not after the seconds that they take.
-from mfavbs import __version__, runs
-from mfavbs.devices import check_device, peak_memory_mib
+from mfavbs import runs
+from mfavbs.devices import check_device
 from mfavbs.encoders import DEFAULT_ENCODER, check_encoder
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range
 from mfavbs.launching import leave_to_first_process
 from mfavbs.locking import alone_in
+from mfavbs.recording import record_run, timed
 from mfavbs.report import write_page
-from mfavbs.runs import SCHEMA, Run, read_run
+from mfavbs.runs import Run, read_run
 from mfavbs.sources import (
     Features,
+    OpenedSource,
     Source,
     check_early,
     known_labels,
     open_source,
 )
+from mfavbs.updating import update_run
 
 if TYPE_CHECKING:
     from mfavbs.model import MFAVBsClustering
-
-_KMEANS_STARTS = 10
-# 50,000 images, one thread: 22 s and the inertia of all starts on all of them, which take 137 s.
-_KMEANS_SAMPLE = 10_000
 
 
 def cluster_images(
@@ -65,6 +58,8 @@ def cluster_images(
     labels: Sequence[str | None] | None = None,
     labels_from_folders: bool = False,
     overwrite: bool = False,
+    update: bool = False,
+    refit: bool = False,
     n_workers: int | None = None,
     device: str = "auto",
     verbose: bool = True,
@@ -99,6 +94,11 @@ def cluster_images(
         Take the sub-folders for those labels.
     overwrite
         Replace the finished run in ``out``.
+    update, refit
+        Bring the finished run in ``out`` up to date with its source, which has changed. ``update``
+        answers the new images with the run's network and keeps every label that was there;
+        ``refit`` trains anew, and each cluster keeps the number of the one that it continues. The
+        former labels and network stay in ``previous/``, see :func:`mfavbs.updating.go_back`.
     n_workers
         Processes that decode and augment.
     device
@@ -153,7 +153,16 @@ def cluster_images(
     }
     # numpy's scalars as Python's own: the record is JSON.
     given = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
+    if runs.is_swapping(out):
+        with alone_in(out):
+            runs.finish_swap(out)
     runs.check_folder(out, given, overwrite=overwrite)
+    later = "refit" if refit else "update" if update else None
+    if later and not (out / "run.json").exists():
+        raise RunError(f"{out} holds no finished run to bring up to date; leave {later}= out.")
+    if not overwrite and _nothing_to_do(out, opened, list(estimator), later):
+        warnings.warn(f"Nothing to do: {out} already holds this run.", stacklevel=2)
+        return read_run(out)
     model = _checked_model(
         n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
     )
@@ -163,6 +172,7 @@ def cluster_images(
     runs.check_folder(out, asked, overwrite=overwrite)
     loaded = opened.load_encoder(asked)  # before a folder is begun for its features
     features_of = opened.store.path.resolve() if opened.store else None
+    about = {"given": sorted(estimator)}
     with alone_in(out):
         done = runs.begin_run(
             out,
@@ -170,24 +180,27 @@ def cluster_images(
             overwrite=overwrite,
             keep_features=features_of == (out / runs.FEATURES).resolve(),
         )
+        if done and not later:
+            change = opened.changes(out / runs.FEATURES, runs.read_record(out).get("state"))
+            if change:
+                raise _changed(out, change)
         seconds: dict[str, float] = {}
-        with _timed(seconds, "features"):
+        with timed(seconds, "features"):
             features = opened.features(
                 out / runs.FEATURES,
                 loaded,
                 asked,
+                as_begun=(out / runs.CHECKPOINT).exists(),
                 n_workers=n_workers,
                 verbose=verbose,
                 device=device,
             )
-        if done:
-            _check_unchanged(out, features)
-        else:
-            truth = known_labels(features, opened, labels, labels_from_folders)
-            _train(model, features, truth, out, asked, seconds)
-        if done and (out / "report.html").exists():
-            warnings.warn(f"Nothing to do: {out} already holds this run.", stacklevel=2)
-        else:
+        truth = known_labels(features, opened, labels, labels_from_folders)
+        if not done:
+            _train(model, features, truth, out, asked, seconds, about)
+        elif later:
+            update_run(out, features, truth, asked, model, later, seconds, about)
+        if not done or not later:
             write_page(out, features.images)
         runs.tidy_run(out)
     return read_run(out)
@@ -200,38 +213,53 @@ def _train(
     out: Path,
     asked: dict[str, Any],
     seconds: dict[str, float],
+    about: dict[str, Any],
 ) -> None:
     """Fit ``model`` and write everything of the run but its report."""
-    with _timed(seconds, "training"):
+    with timed(seconds, "training"):
         model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
-    with _timed(seconds, "writing"):
-        try:
-            model.save(out / runs.MODEL)
-        except (OSError, SafetensorError) as error:
-            raise runs.unwritable(out, error) from error
-        runs.write_labels(
-            out,
-            features.keys,
-            model.labels_,
-            model.probabilities_,
-            truth,
-            features.failures,
-            features.skipped,
-            features.notes,
-        )
-    metrics = _metrics(model, features, truth, asked["seed"], seconds)
-    device = str(model.network_.device)
-    runs.write_record(out, metrics, _record(features, asked, device))
+    try:
+        model.save(out / runs.MODEL)
+    except (OSError, SafetensorError) as error:
+        raise runs.unwritable(out, error) from error
+    record_run(
+        out,
+        features,
+        model.labels_,
+        model.probabilities_,
+        truth,
+        asked,
+        model.loss_history_,
+        str(model.network_.device),
+        seconds,
+        about=about,
+    )
 
 
-def _check_unchanged(out: Path, features: Features) -> None:
-    """Whether a finished run is still one of these images: then there is nothing to do."""
-    run = read_run(out)
-    if features.keys != run.paths or features.encoder != run.record.get("encoder"):
-        raise RunError(
-            f"{out} already holds a run, of {len(run.paths)} images that have changed since (now "
-            f"{len(features.keys)}). Give another out=, or overwrite=True to replace it."
-        )
+def _nothing_to_do(
+    out: Path, opened: OpenedSource, given: Sequence[str], later: str | None
+) -> bool:
+    """Whether ``out`` holds this very run, of images that have not changed; needs no torch.
+
+    ``given`` are the estimator's parameters that were named: all others have their defaults.
+    """
+    if not (out / "run.json").exists() or not (out / "report.html").exists():
+        return False
+    record = runs.read_record(out)
+    if record.get("given") != sorted(given) or later == "refit":
+        return False
+    change = opened.changes(out / runs.FEATURES, record.get("state"))
+    if change and later is None:
+        raise _changed(out, change)
+    return not change
+
+
+def _changed(out: Path, change: str) -> RunError:
+    return RunError(
+        f"The source has changed since the run in {out} was made of it: {change}. update=True "
+        "answers what is new with the run's network and keeps every label, refit=True trains "
+        "anew and keeps the numbers of the clusters, overwrite=True replaces the run."
+    )
 
 
 def _said_of(labels: Sequence[str | None] | None, from_folders: bool) -> str | None:
@@ -252,84 +280,3 @@ def _checked_model(n_clusters: int, **parameters: Any) -> "MFAVBsClustering":
     except ValueError as error:  # scikit-learn's own text names parameter, range and value
         raise MfavbsError(str(error)) from error
     return model
-
-
-def _metrics(
-    model: "MFAVBsClustering",
-    features: Features,
-    truth: Sequence[str | None] | None,
-    seed: int,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    metrics: dict[str, Any] = {
-        "n_images": len(features.keys),
-        "n_failures": len(features.failures),
-        "n_warnings": len(features.notes),
-        "n_clusters": model.n_clusters,
-        "n_clusters_found": len(np.unique(model.labels_)),
-        "losses": model.loss_history_,
-    }
-    if truth is not None and any(truth):
-        from mfavbs.metrics import score_known
-
-        metrics["scores"] = score_known(truth, model.labels_)
-        metrics["coverage"] = metrics["scores"].pop("coverage")
-        with _timed(seconds, "k-means, for comparison"):
-            clusters = kmeans(features.array, model.n_clusters, seed)
-        yardstick = score_known(truth, clusters)
-        yardstick.pop("coverage")
-        metrics["baselines"] = {"k-means": yardstick}
-    metrics["seconds"] = seconds
-    metrics["peak_memory_mib"] = peak_memory_mib()
-    return metrics
-
-
-def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-    """The yardstick: k-means, best of 10 starts, on the clean views' l2-normalised features.
-
-    Above 10,000 images the starts are of a sample of those, and the best one is gone on with on all
-    of them: as good, and it never takes longer than the run.
-    """
-    from sklearn.cluster import KMeans
-    from sklearn.preprocessing import normalize
-
-    clean = features.reshape(len(features), -1, features.shape[-1])[:, 0].astype(np.float32)
-    clean = normalize(clean, copy=False)
-    model = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed)
-    n_sample = max(_KMEANS_SAMPLE, 10 * n_clusters)
-    if len(clean) <= n_sample:
-        return model.fit_predict(clean)
-    sample = np.random.default_rng(seed).choice(len(clean), n_sample, replace=False)
-    centres = model.fit(clean[sample]).cluster_centers_
-    return KMeans(n_clusters, init=centres, n_init=1, max_iter=50).fit_predict(clean)
-
-
-def _source(source: dict[str, str]) -> dict[str, str]:
-    """Where the images are, for a list with the folder that its paths are relative to."""
-    if source.get("kind") != "list":
-        return source
-    return source | {"folder": os.path.dirname(source["location"]) or os.getcwd()}
-
-
-def _record(features: Features, asked: dict[str, Any], device: str) -> dict[str, Any]:
-    packages = ("torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
-    return {
-        "schema": SCHEMA,
-        "source": _source(features.source) | {"name": asked["source"]},
-        "parameters": {name: value for name, value in asked.items() if name != "source"},
-        "encoder": features.encoder,
-        "device": device,
-        "versions": {
-            "python": platform.python_version(),
-            "mfavbs": __version__,
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 3)

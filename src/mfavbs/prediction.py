@@ -93,15 +93,8 @@ def predict_images(
             device=device,
         )
         probabilities = model.predict_proba(features.array)
-        runs.write_labels(
-            out,
-            features.keys,
-            probabilities.argmax(axis=1),
-            probabilities,
-            failures=features.failures,
-            skipped=features.skipped,
-            notes=features.notes,
-        )
+        runs.write_labels(out, features.keys, probabilities.argmax(axis=1), probabilities)
+        runs.write_tables(out, features.failures, features.skipped, features.notes)
     return out
 
 

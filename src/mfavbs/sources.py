@@ -5,6 +5,7 @@ Out: features (n, v, t, d) with the keys (n,) of their images and how they were 
 """
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ class Features:
     images: Images | None
     source: dict[str, str]
     encoder: dict[str, Any]
+    hashes: list[str] | None = None
+    state: str | None = None
 
 
 class ImageSource:
@@ -111,15 +114,30 @@ class ImageSource:
         encoder: "Encoder | None",
         parameters: dict[str, Any],
         *,
+        as_begun: bool = False,
         n_workers: int | None = None,
         verbose: bool = True,
         device: str = "auto",
     ) -> Features:
-        """Encode the images into the folder ``store``, or go on with what it holds."""
+        """Encode the images into the folder ``store``, or go on with what it holds.
+
+        ``as_begun`` takes a finished store as it is: a training that was interrupted goes on with
+        the images that it began with.
+        """
         from mfavbs.features import embed
 
         assert encoder is not None, "what load_encoder has made"
         images = self.images
+        if as_begun and (store / "store.json").exists():
+            begun = FeatureStore.open(store)
+            diff = begun.diff(images)
+            if diff:
+                warnings.warn(
+                    f"The source has changed since this run was begun ({diff}): it goes on with "
+                    "the images that it began with. Bring it up to date when it is finished.",
+                    stacklevel=3,
+                )
+            return _features_of_store(begun, images)
         made = embed(
             images,
             store,
@@ -133,6 +151,14 @@ class ImageSource:
             verbose=verbose,
         )
         return _features_of_store(made, images)
+
+    def changes(self, store: Path, state: str | None) -> str:
+        """What has changed since the run of this ``state`` was made, or nothing."""
+        made = FeatureStore.open(store)
+        if made.state is None:  # schema 1 says only which images there were
+            return "" if made.keys == self.keys else "other images"
+        diff = made.diff(self.images)
+        return str(diff) if diff else "" if made.state == state else "it is encoded already"
 
 
 class StoreSource:
@@ -162,6 +188,10 @@ class StoreSource:
     ) -> Features:
         """What the store holds; nothing is written."""
         return _features_of_store(self.store, None)
+
+    def changes(self, store: Path, state: str | None) -> str:
+        """What has changed since the run of this ``state`` was made, or nothing."""
+        return "" if self.store.state == state else "the store holds other images now"
 
 
 class ArraySource:
@@ -205,6 +235,10 @@ class ArraySource:
         location = "" if self._path is None else str(self._path.resolve())
         source = {"kind": "features", "location": location}
         return Features(self._array, self.keys, None, [], [], [], None, source, made_by)
+
+    def changes(self, store: Path, state: str | None) -> str:
+        """Nothing: an array that has changed is another source."""
+        return ""
 
 
 OpenedSource = ImageSource | StoreSource | ArraySource
@@ -268,6 +302,8 @@ def _features_of_store(store: FeatureStore, images: Images | None) -> Features:
         images,
         store.parameters["source"],
         _made_by(store),
+        store.hashes,
+        store.state,
     )
 
 

@@ -57,7 +57,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     labels = rows(run / "labels.csv")
-    assert list(labels[0]) == ["path", "cluster", "confidence", "label"]
+    assert list(labels[0]) == ["path", "cluster", "confidence", "label", "since"]
     assert len(labels) == 25
     assert {row["label"] for row in labels} == set(COLOURS)
     table = pq.read_table(run / "labels.parquet")

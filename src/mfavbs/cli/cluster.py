@@ -26,7 +26,7 @@ from mfavbs.cli.options import (
     one_of,
     parsed_range,
 )
-from mfavbs.cli.output import report_run, unless
+from mfavbs.cli.output import Say, report_run, say_changes, unless
 from mfavbs.files import output_name
 
 _OBJECTIVES = ("disjoint", "paper")
@@ -63,7 +63,10 @@ def demo(
 
 def cluster(
     source: SourceArgument,
-    n_clusters: Annotated[int, typer.Option("-k", "--n-clusters", help="Clusters, 2 or more.")],
+    n_clusters: Annotated[
+        int | None,
+        typer.Option("-k", "--n-clusters", help="Clusters, 2 or more."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: mfavbs-NAME in this folder.")] = None,
     encoder: EncoderOption = DEFAULT_ENCODER,
     weights: WeightsOption = None,
@@ -89,17 +92,33 @@ def cluster(
         bool, typer.Option("--labels-from-folders", help="Score against the sub-folders' names.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Answer what is new with the run in OUT; keep its labels."),
+    ] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train the run in OUT anew; keep the clusters' numbers.")
+    ] = False,
+    back: Annotated[
+        bool,
+        typer.Option("--back", help="Take back the last update of the run SOURCE."),
+    ] = False,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Group the images of SOURCE into K clusters."""
+    if back:
+        _go_back(source, unless(quiet), as_json)
+        return
     if objective not in _OBJECTIVES:
         raise typer.BadParameter(
             f"{objective!r} is not disjoint or paper", param_hint="--objective"
         )
     out = out or Path(f"mfavbs-{output_name(source)}")
+    if n_clusters is None:
+        n_clusters = _k_of(out, update or refit)
     say = unless(quiet)
     say(f"Clustering {source} into {n_clusters} clusters, in {out}")
     from mfavbs.clustering import cluster_images
@@ -120,10 +139,29 @@ def cluster(
         image_memory=image_memory,
         labels_from_folders=labels_from_folders,
         overwrite=overwrite,
+        update=update,
+        refit=refit,
         n_workers=n_workers,
         device=device,
         verbose=not quiet,
         objective=objective,
         epochs=epochs,
     )
+    say_changes(say, run)
     report_run(run, say, as_json)
+
+
+def _k_of(out: Path, updates: bool) -> int:
+    """Number of clusters of the run in ``out``, which is to be updated."""
+    from mfavbs.runs import read_record
+
+    if not updates:
+        raise typer.BadParameter("give the number of clusters", param_hint="-k")
+    return read_record(out)["parameters"]["n_clusters"]
+
+
+def _go_back(run: Path, say: Say, as_json: bool) -> None:
+    say(f"Going back to the state of {run} before it was last updated")
+    from mfavbs.updating import go_back
+
+    report_run(go_back(run), say, as_json)

@@ -62,6 +62,19 @@ def say_scores(say: Say, rows: dict[str, dict[str, float]]) -> None:
         say(f"{name:10} {s['acc']:6.3f} {s['nmi']:6.3f} {s['ari']:6.3f}")
 
 
+def say_changes(say: Say, run: "Run") -> None:
+    """What an update has done, if the run was updated."""
+    changes = run.changes
+    if not changes:
+        return
+    images, clusters = changes["images"], changes["clusters"]
+    told = ", ".join(f"{images[name]:,} {name}" for name in ("new", "gone", "kept"))
+    say(f"Images: {told}")
+    for name in ("grown", "split", "merged", "vanished", "new"):
+        if clusters[name]:
+            say(f"Clusters {name}: {', '.join(map(str, clusters[name]))}")
+
+
 def report_run(run: "Run", say: Say, as_json: bool) -> None:
     """What a finished run has found, and where it lies."""
     metrics = run.metrics

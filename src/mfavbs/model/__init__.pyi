@@ -8,6 +8,7 @@ from .neighbours import nearest_neighbours
 from .network import Network, mean_view
 from .pairs import Pair, disjoint_pairs, paper_pair
 from .projection import fit_projection, unit
+from .renumbering import renumber
 
 __all__ = [
     "FAVB",
@@ -31,5 +32,6 @@ __all__ = [
     "mean_view",
     "nearest_neighbours",
     "paper_pair",
+    "renumber",
     "unit",
 ]

@@ -2,6 +2,7 @@ from .reading import (
     PREDICTION,
     SCHEMA,
     Run,
+    read_all_probabilities,
     read_clusters,
     read_probabilities,
     read_record,
@@ -9,7 +10,9 @@ from .reading import (
     read_truth,
 )
 from .scoring import evaluate_run
+from .swapping import PREVIOUS, finish_swap, go_back, is_swapping, stage, swap_in
 from .writing import (
+    CHANGES,
     CHECKPOINT,
     FEATURES,
     MODEL,
@@ -19,25 +22,35 @@ from .writing import (
     unwritable,
     write_labels,
     write_record,
+    write_tables,
 )
 
 __all__ = [
+    "CHANGES",
     "CHECKPOINT",
     "FEATURES",
     "MODEL",
     "PREDICTION",
+    "PREVIOUS",
     "SCHEMA",
     "Run",
     "begin_run",
     "check_folder",
     "evaluate_run",
+    "finish_swap",
+    "go_back",
+    "is_swapping",
+    "read_all_probabilities",
     "read_clusters",
     "read_probabilities",
     "read_record",
     "read_run",
     "read_truth",
+    "stage",
+    "swap_in",
     "tidy_run",
     "unwritable",
     "write_labels",
     "write_record",
+    "write_tables",
 ]

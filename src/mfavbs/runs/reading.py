@@ -57,6 +57,8 @@ class Run:
         What run.json holds: source, parameters, versions.
     failures
         (path, reason) of every image that could not be read.
+    hashes, since
+        (n,) content hashes, and the dates on which the images came; None for features.
     """
 
     folder: Path
@@ -69,6 +71,14 @@ class Run:
     record: dict[str, Any]
     failures: list[tuple[str, str]]
     skipped: list[tuple[str, str]]
+    hashes: list[str] | None = None
+    since: list[str] | None = None
+
+    @property
+    def changes(self) -> dict[str, Any] | None:
+        """What became of images and clusters when the run was last updated, or None."""
+        path = self.folder / "changes.json"
+        return _json(self.folder, path.name, {}) if path.exists() else None
 
     @property
     def paths(self) -> list[str]:
@@ -141,14 +151,20 @@ def read_run(folder: Path) -> Run:
             f"metrics.json counts {metrics['n_images']} images, labels.parquet has "
             f"{len(cluster)} rows; the files in {folder} are not of one run, cluster again"
         )
+    hashes, since = _kept(folder / "labels.parquet")
     failures = _reasons(_file(folder, "failures.csv"))
     table = folder / "skipped.csv"  # runs made before it was written have none
     skipped = _reasons(table) if table.exists() else []
-    return Run(folder, path, cluster, confidence, label, names, metrics, record, failures, skipped)
+    found = (path, cluster, confidence, label, names)
+    return Run(folder, *found, metrics, record, failures, skipped, hashes, since)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """Read run.json alone; what another program calls so is a `RunError`."""
+    if (folder / "swap.json").exists():
+        raise RunError(
+            f"{folder} is being updated, or that was cut off; wait, or run the same command again"
+        )
     return _json(folder, "run.json", RECORD)
 
 
@@ -168,6 +184,13 @@ def read_probabilities(folder: Path, rows: Collection[int]) -> dict[int, list[fl
                     found[row] = batch.column(0)[row - start].as_py() or []
             start += len(batch)
     return found
+
+
+def read_all_probabilities(folder: Path) -> np.ndarray:
+    """Read the probabilities of all rows, (n, k)."""
+    column = pq.read_table(folder / "labels.parquet", columns=["probabilities"])["probabilities"]
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1)
 
 
 def read_clusters(folder: Path) -> tuple[list[str], np.ndarray]:
@@ -274,6 +297,18 @@ def _labels(
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, "the labels of a run as Parquet", error) from error
     return paths, cluster.to_numpy(), confidence, label, values
+
+
+def _kept(path: Path) -> tuple[list[str] | None, list[str] | None]:
+    """Content hashes (n,) and dates of coming (n,), where the run was of images."""
+    try:
+        with pq.ParquetFile(path) as file:
+            if not {"hash", "since"} <= set(file.schema_arrow.names):
+                return None, None
+            table = file.read(columns=["hash", "since"])
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, "the labels of a run as Parquet", error) from error
+    return table["hash"].to_pylist(), table["since"].to_pylist()
 
 
 def _encoded(table: pa.Table) -> tuple[np.ndarray, list[str]]:

@@ -33,6 +33,7 @@ FILES = (
     "warnings.csv",
     *("metrics.json", "thumbnails.parquet", "report.html"),
 )
+CHANGES = "changes.json"  # what became of the clusters and images when the run was updated
 UNFINISHED = "unfinished.json"  # the parameters of a run under way
 CHECKPOINT = "checkpoint.pt"
 FEATURES = "features"
@@ -80,7 +81,8 @@ def begin_run(
         if finished or clearing:
             # While this note stands, what is still there is of the run that is being replaced.
             write_json(folder / UNFINISHED, parameters | {_CLEARING: True})
-            _clear(folder, (MODEL,) if keep_features else (MODEL, FEATURES))
+            former = ("next", "previous", MODEL)
+            _clear(folder, former if keep_features else (*former, FEATURES))
         elif begun:
             changed = [name for name in parameters if begun.get(name) != parameters[name]]
             if set(changed) - {"labels"}:
@@ -170,7 +172,7 @@ def _clear(folder: Path, folders: tuple[str, ...]) -> None:
     for name in folders:
         if (folder / name).exists():
             shutil.rmtree(folder / name)
-    for name in (CHECKPOINT, *reversed(FILES)):
+    for name in (CHECKPOINT, CHANGES, *reversed(FILES)):
         (folder / (name + PARTIAL)).unlink(missing_ok=True)
         (folder / name).unlink(missing_ok=True)
 
@@ -181,11 +183,10 @@ def write_labels(
     clusters: np.ndarray,
     probabilities: np.ndarray,
     labels: Sequence[str | None] | None = None,
-    failures: Sequence[tuple[str, str]] = (),
-    skipped: Sequence[tuple[str, str]] = (),
-    notes: Sequence[tuple[str, str]] = (),
+    hashes: Sequence[str] | None = None,
+    since: Sequence[str] | None = None,
 ) -> None:
-    """Write labels and the tables of failures and the like; each is whole or not there.
+    """Write labels.csv and labels.parquet, each whole or not at all.
 
     Parameters
     ----------
@@ -195,12 +196,8 @@ def write_labels(
         (n,) keys, (n,) cluster numbers, (n, k).
     labels
         (n,) known labels, or None.
-    failures
-        (path, reason) of every image that could not be read.
-    skipped
-        (path, reason) of what was left out of the source.
-    notes
-        (path, reason) of every image that was read though something was wrong with it.
+    hashes, since
+        (n,) content hashes and dates on which the images came, or None.
     """
     columns: dict[str, Any] = {
         "path": pa.array(paths, pa.string()),
@@ -213,16 +210,46 @@ def write_labels(
     rows.append([f"{p:.4f}" for p in probabilities.max(axis=1)])
     if labels is not None:
         rows.append([spreadsheet_path(label or "") for label in labels])
+    if since is not None:
+        columns["since"] = pa.array(since, pa.string())
+        rows.append(list(since))
+    header = list(columns)
+    if hashes is not None:
+        columns["hash"] = pa.array(hashes, pa.string())
     flat = pa.array(probabilities.ravel(), pa.float32())
     k = probabilities.shape[1]
     columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, k)
     try:
-        write_csv(folder / "labels.csv", list(columns)[:-1], zip(*rows, strict=True))
+        write_csv(folder / "labels.csv", header, zip(*rows, strict=True))
+        table = pa.table(columns)
+        write_whole(folder / "labels.parquet", lambda file: pq.write_table(table, file))
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def write_tables(
+    folder: Path,
+    failures: Sequence[tuple[str, str]],
+    skipped: Sequence[tuple[str, str]],
+    notes: Sequence[tuple[str, str]],
+) -> None:
+    """Write (path, reason) tables: failures.csv, skipped.csv and warnings.csv.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    failures
+        What could not be read.
+    skipped
+        What was left out of the source.
+    notes
+        What was read though something was wrong with it.
+    """
+    try:
         write_reasons(folder / "failures.csv", failures)
         write_reasons(folder / "skipped.csv", skipped)
         write_reasons(folder / "warnings.csv", notes)
-        table = pa.table(columns)
-        write_whole(folder / "labels.parquet", lambda file: pq.write_table(table, file))
     except OSError as error:
         raise unwritable(folder, error) from error
 

@@ -1,0 +1,163 @@
+"""What is written of a run: its labels, scores and seconds, and how it came about.
+
+In: the clusters (n,) and probabilities (n, k) of all images, and all that is known of them.
+Out: the files of a run folder but its model and its report.
+"""
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfavbs import __version__, runs
+from mfavbs.devices import peak_memory_mib
+from mfavbs.sources import Features
+
+_KMEANS_STARTS = 10
+# 50,000 images, one thread: 22 s and the inertia of all starts on all of them, which take 137 s.
+_KMEANS_SAMPLE = 10_000
+
+
+def record_run(
+    out: Path,
+    features: Features,
+    clusters: np.ndarray,
+    probabilities: np.ndarray,
+    truth: Sequence[str | None] | None,
+    asked: dict[str, Any],
+    losses: list[dict],
+    device: str,
+    seconds: dict[str, float],
+    *,
+    since: Sequence[str] | None = None,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Write a run but for its model and its report; run.json, which makes it finished, last.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    features
+        What was clustered.
+    clusters, probabilities
+        (n,) and (n, k).
+    truth
+        (n,) known labels, or None.
+    asked
+        Every parameter of the run, with its source.
+    losses, device, seconds
+        Of the training, as far as it is known.
+    since
+        (n,) dates on which the images came; by default all of them today.
+    about
+        More for run.json.
+    """
+    today = now()[:10]
+    if since is None and features.hashes is not None:
+        since = [today] * len(features.keys)
+    k = probabilities.shape[1]
+    with timed(seconds, "writing"):
+        runs.write_labels(
+            out, features.keys, clusters, probabilities, truth, features.hashes, since
+        )
+        runs.write_tables(out, features.failures, features.skipped, features.notes)
+    metrics: dict[str, Any] = {
+        "n_images": len(features.keys),
+        "n_failures": len(features.failures),
+        "n_warnings": len(features.notes),
+        "n_clusters": k,
+        "n_clusters_found": len(np.unique(clusters)),
+        "losses": losses,
+    }
+    metrics |= _scores(features, clusters, truth, k, asked["seed"], seconds)
+    metrics |= {"seconds": seconds, "peak_memory_mib": peak_memory_mib()}
+    record = _record(features, asked, device)
+    runs.write_record(out, metrics, record | (about or {}))
+
+
+def _scores(
+    features: Features,
+    clusters: np.ndarray,
+    truth: Sequence[str | None] | None,
+    k: int,
+    seed: int,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    if truth is None or not any(truth):
+        return {}
+    from mfavbs.metrics import score_known
+
+    scores = score_known(truth, clusters)
+    coverage = scores.pop("coverage")
+    with timed(seconds, "k-means, for comparison"):
+        yardstick = score_known(truth, kmeans(features.array, k, seed))
+    yardstick.pop("coverage")
+    return {"scores": scores, "coverage": coverage, "baselines": {"k-means": yardstick}}
+
+
+def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """The yardstick: k-means, best of 10 starts, on the clean views' l2-normalised features.
+
+    Above 10,000 images the starts are of a sample of those, and the best one is gone on with on all
+    of them: as good, and it never takes longer than the run.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import normalize
+
+    first: Any = (slice(None), *[0] * (features.ndim - 2))  # view 0, token 0
+    clean = features[first]  # (n, d)
+    clean = normalize(clean.astype(np.float32), copy=False)
+    model = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed)
+    n_sample = max(_KMEANS_SAMPLE, 10 * n_clusters)
+    if len(clean) <= n_sample:
+        return model.fit_predict(clean)
+    sample = np.random.default_rng(seed).choice(len(clean), n_sample, replace=False)
+    centres = model.fit(clean[sample]).cluster_centers_
+    return KMeans(n_clusters, init=centres, n_init=1, max_iter=50).fit_predict(clean)
+
+
+def _source(source: dict[str, str]) -> dict[str, str]:
+    """Where the images are, for a list with the folder that its paths are relative to."""
+    if source.get("kind") != "list":
+        return source
+    return source | {"folder": os.path.dirname(source["location"]) or os.getcwd()}
+
+
+def _record(features: Features, asked: dict[str, Any], device: str) -> dict[str, Any]:
+    packages = ("torch", "torchvision", "timm", "open_clip_torch", "scikit-learn")
+    parameters = {name: value for name, value in asked.items() if name != "source"}
+    return {
+        "schema": runs.SCHEMA,
+        "source": _source(features.source) | {"name": asked["source"]},
+        "parameters": parameters,
+        "encoder": features.encoder,
+        "state": features.state,
+        "device": device,
+        "versions": {
+            "python": platform.python_version(),
+            "mfavbs": __version__,
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "created": now(),
+    }
+
+
+def now() -> str:
+    """The present time, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note how long a stage takes."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - start, 3)

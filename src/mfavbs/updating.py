@@ -1,0 +1,170 @@
+"""A finished run brought up to date with a source that has changed, and back.
+
+In: a run folder, and the features of its source as it is now. Out: the same run folder with labels
+of all images that are there now; the former labels and network lie in ``previous``.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfavbs import runs
+from mfavbs.errors import RunError
+from mfavbs.files import user_path, write_json
+from mfavbs.locking import alone_in
+from mfavbs.recording import now, record_run, timed
+from mfavbs.report import write_page
+from mfavbs.runs import Run, read_run
+from mfavbs.sources import Features
+
+if TYPE_CHECKING:
+    from mfavbs.model import MFAVBsClustering
+
+
+def update_run(
+    out: Path,
+    features: Features,
+    truth: Sequence[str | None] | None,
+    asked: dict[str, Any],
+    model: "MFAVBsClustering",
+    how: str,
+    seconds: dict[str, float],
+    about: dict[str, Any],
+) -> None:
+    """Make a run's next state whole beside the present one, then swap the two.
+
+    To be called with the folder locked.
+
+    Parameters
+    ----------
+    out
+        The run folder, with a finished run.
+    features
+        Of its source as it is now.
+    truth
+        (n,) known labels, or None.
+    asked
+        Every parameter of the run, with its source.
+    model
+        Not fitted; its parameters are the run's.
+    how
+        ``"update"`` or ``"refit"``, as in :func:`mfavbs.cluster_images`.
+    seconds, about
+        As in :func:`mfavbs.recording.record_run`.
+
+    Raises
+    ------
+    RunError
+        The run does not say which images it holds, as one of an earlier version.
+    """
+    before = read_run(out)
+    if before.hashes is None or before.since is None or features.hashes is None:
+        raise RunError(
+            f"The run in {out} does not record the contents of its images, so it cannot be brought "
+            "up to date: it is of features, or of an earlier version. Cluster again."
+        )
+    row_of = {content: row for row, content in enumerate(before.hashes)}
+    was = np.array([row_of.get(content, -1) for content in features.hashes])  # (n,) row, or -1
+    staged = runs.stage(out, {"how": how, "state": features.state, "of": before.record["state"]})
+    with timed(seconds, "training" if how == "refit" else "answering"):
+        if how == "refit":
+            probabilities, clusters, losses = _fitted(model, features, before, was, staged)
+        else:
+            probabilities, clusters = _answered(model.device, features, before, was, out)
+            losses = before.metrics.get("losses") or []
+            shutil.copytree(out / runs.MODEL, staged / runs.MODEL, dirs_exist_ok=True)
+    k = probabilities.shape[1]
+    today = now()[:10]
+    record_run(
+        staged,
+        features,
+        clusters,
+        probabilities,
+        truth,
+        asked,
+        losses,
+        before.record.get("device") or "",
+        seconds,
+        since=[before.since[row] if row >= 0 else today for row in was],
+        about={**about, "created": before.record.get("created"), "updated": now(), "update": how},
+    )
+    write_json(staged / runs.CHANGES, _changes(before, was, features, clusters, k))
+    write_page(staged, features.images)
+    (staged / runs.CHECKPOINT).unlink(missing_ok=True)
+    runs.swap_in(out)
+
+
+def go_back(run: str | Path) -> Run:
+    """Return a run to the state before it was last updated, which then lies in ``previous``.
+
+    Called again, it undoes what it did.
+
+    Raises
+    ------
+    RunError
+        There is no former state.
+    """
+    folder = user_path(run)
+    if not runs.is_swapping(folder):
+        read_run(folder)  # what is no run is not locked
+    with alone_in(folder):
+        if runs.finish_swap(folder) != runs.PREVIOUS:  # else that was what was asked for
+            runs.go_back(folder)
+    return read_run(folder)
+
+
+def _answered(
+    device: str, features: Features, before: Run, was: np.ndarray, out: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, k) and clusters (n,): those there were, and the network's of the rest."""
+    from mfavbs.model import MFAVBsClustering
+
+    known, new = was >= 0, np.flatnonzero(was < 0)
+    kept = runs.read_all_probabilities(out)  # (m, k)
+    probabilities = np.empty((len(was), kept.shape[1]), np.float32)
+    clusters = np.empty(len(was), np.int64)
+    probabilities[known], clusters[known] = kept[was[known]], before.cluster[was[known]]
+    if len(new):
+        model = MFAVBsClustering.load(out / runs.MODEL, device)
+        probabilities[new] = model.predict_proba(features.array[new])
+        clusters[new] = probabilities[new].argmax(1)
+    return probabilities, clusters
+
+
+def _fitted(
+    model: "MFAVBsClustering", features: Features, before: Run, was: np.ndarray, staged: Path
+) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+    """Train anew and give each cluster the number of the one it continues."""
+    from mfavbs.insight import continue_numbers
+    from mfavbs.model import renumber
+
+    model.fit(features.array, checkpoint=staged / runs.CHECKPOINT)
+    known = was >= 0
+    k = model.probabilities_.shape[1]
+    old = before.cluster[was[known]]
+    renumber(model, continue_numbers(old, model.labels_[known], before.metrics["n_clusters"], k))
+    model.save(staged / runs.MODEL)
+    return model.probabilities_, model.labels_, model.loss_history_
+
+
+def _changes(
+    before: Run, was: np.ndarray, features: Features, clusters: np.ndarray, k: int
+) -> dict[str, Any]:
+    """What became of the images and of the clusters, as changes.json has it."""
+    from mfavbs.insight import changes
+
+    known = was >= 0
+    n_before = np.bincount(before.cluster, minlength=before.metrics["n_clusters"])
+    n_after = np.bincount(clusters, minlength=k)
+    still = set(features.hashes or ())
+    return {
+        "images": {
+            "new": int((~known).sum()),
+            "kept": int(known.sum()),
+            "gone": sum(content not in still for content in before.hashes or ()),
+        },
+        "clusters": changes(before.cluster[was[known]], clusters[known], n_before, n_after),
+    }
