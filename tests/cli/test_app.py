@@ -61,7 +61,8 @@ def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     assert len(labels) == 25
     assert {row["label"] for row in labels} == set(COLOURS)
     table = pq.read_table(run / "labels.parquet")
-    assert table.column_names == ["path", "cluster", "confidence", "label", "probabilities"]
+    columns = [*labels[0], "hash", "probabilities"]
+    assert table.column_names == columns
     assert np.allclose([sum(p) for p in table["probabilities"].to_pylist()], 1, atol=1e-5)
     assert [row["path"] for row in rows(run / "failures.csv")] == ["red/broken.jpg"]
     assert rows(run / "skipped.csv") == [{"path": "notes.md", "reason": "not an image by its name"}]
