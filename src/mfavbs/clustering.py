@@ -22,7 +22,7 @@ from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range
 from mfavbs.launching import leave_to_first_process
-from mfavbs.locking import alone_in
+from mfavbs.locking import alone_in, check_alone
 from mfavbs.recording import record_run, timed
 from mfavbs.report import write_page
 from mfavbs.runs import Run, read_run
@@ -163,6 +163,7 @@ def cluster_images(
     if not overwrite and _nothing_to_do(out, opened, list(estimator), later):
         warnings.warn(f"Nothing to do: {out} already holds this run.", stacklevel=2)
         return read_run(out)
+    check_alone(out)
     model = _checked_model(
         n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
     )

@@ -52,3 +52,10 @@ def alone_in(folder: Path, kind: type[MfavbsError] = RunError) -> Iterator[None]
         if made:
             with contextlib.suppress(OSError):  # not empty, as a rule
                 folder.rmdir()
+
+
+def check_alone(folder: Path) -> None:
+    """Refuse as :func:`alone_in` does, before the seconds that torch takes ahead of the lock."""
+    if (folder / LOCK).exists():
+        with alone_in(folder):
+            pass

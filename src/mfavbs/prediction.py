@@ -11,7 +11,7 @@ from mfavbs import runs
 from mfavbs.devices import check_device
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import holds_only, user_path, write_json
-from mfavbs.locking import alone_in
+from mfavbs.locking import alone_in, check_alone
 from mfavbs.runs import read_run
 from mfavbs.sources import Source, open_source
 
@@ -74,6 +74,7 @@ def predict_images(
         )
     about = {"run": str(run.resolve()), "source": opened.identity}
     _check_ours(out, about)
+    check_alone(out)
     from mfavbs.model import MFAVBsClustering  # torch: what is refused without it is by now
 
     model = MFAVBsClustering.load(run / runs.MODEL, device)

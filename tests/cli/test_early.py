@@ -12,6 +12,8 @@ import pytest
 from image_files import COLOURS, paint
 from report_runs import make_run
 
+from mfavbs.locking import alone_in
+
 HEAVY = ("torch", "sklearn", "scipy", "faiss", "timm", "open_clip")
 
 
@@ -79,6 +81,27 @@ def test_it_is_refused_without_torch(case: str, folder: Path) -> None:
     assert len(said) == 2  # what was to be done, and why not
     assert not imported
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        CLUSTER,
+        EMBED[:-1],
+        ("predict", "run", "features.npy"),
+        ("bench", "labelled", "--methods", "cc"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_who_comes_second_is_told_without_torch(
+    arguments: tuple[str, ...], folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with alone_in(out):
+        code, said, imported = answer(folder, *arguments, "--out", str(out))
+    assert code == 1, said
+    assert "Another process of mfavbs is at work in" in said[-1]
+    assert not imported
 
 
 def test_evaluate_and_report_import_no_torch(folder: Path) -> None:

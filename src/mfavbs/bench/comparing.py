@@ -27,7 +27,7 @@ from mfavbs.devices import check_device, pick_device
 from mfavbs.encoders import DEFAULT_ENCODER, check_encoder
 from mfavbs.errors import SourceError
 from mfavbs.files import user_path
-from mfavbs.locking import alone_in
+from mfavbs.locking import alone_in, check_alone
 from mfavbs.progress import Progress
 from mfavbs.runs import FEATURES, unwritable
 from mfavbs.sources import ArraySource, ImageSource, StoreSource, open_source
@@ -97,6 +97,7 @@ def bench(
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid)
     opened, truth, size = _open(source, data)
     check_folder(out)
+    check_alone(out)
     place = pick_device(device)
     asked = {"encoder": encoder, "weights": weights, "image_size": image_size or size, "grid": grid}
     loaded = opened.load_encoder(asked)  # before a folder is begun for its features

@@ -53,11 +53,13 @@ def embed(
     from mfavbs.encoders import check_encoder
     from mfavbs.features import check_store
     from mfavbs.images import checked_range, open_images
+    from mfavbs.locking import check_alone
 
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     checked_range(parsed_range(value_range))
     check_store(out, {"encoder": encoder, "grid": grid, "n_views": n_views, "seed": seed})
+    check_alone(out)
     images = open_images(source, exclude=exclude or ())
     from mfavbs.encoders import load_encoder
     from mfavbs.features import embed as embed_images
