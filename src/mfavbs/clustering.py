@@ -60,6 +60,7 @@ def cluster_images(
     overwrite: bool = False,
     update: bool = False,
     refit: bool = False,
+    cache: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
     verbose: bool = True,
@@ -99,6 +100,8 @@ def cluster_images(
         answers the new images with the run's network and keeps every label that was there;
         ``refit`` trains anew, and each cluster keeps the number of the one that it continues. The
         former labels and network stay in ``previous/``, see :func:`mfavbs.updating.go_back`.
+    cache
+        Folder of features that runs share, as in :func:`mfavbs.embed`.
     n_workers
         Processes that decode and augment.
     device
@@ -192,6 +195,7 @@ def cluster_images(
                 loaded,
                 asked,
                 as_begun=(out / runs.CHECKPOINT).exists(),
+                cache=cache,
                 n_workers=n_workers,
                 verbose=verbose,
                 device=device,

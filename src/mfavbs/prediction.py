@@ -23,6 +23,7 @@ def predict_images(
     out: str | Path | None = None,
     exclude: Sequence[str] = (),
     weights: str | Path | None = None,
+    cache: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
     verbose: bool = True,
@@ -44,7 +45,7 @@ def predict_images(
         Patterns of files and folders to leave out, as in :func:`mfavbs.open_images`.
     weights
         Where the encoder's weights lie now, if not where they lay for the run.
-    n_workers, device, verbose
+    cache, n_workers, device, verbose
         As in :func:`cluster_images`.
 
     Returns
@@ -89,6 +90,7 @@ def predict_images(
             out / runs.FEATURES,
             loaded,
             parameters,
+            cache=cache,
             n_workers=n_workers,
             verbose=verbose,
             device=device,

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from counting import Counting
 from image_files import encoded, noise, write
 
 import mfavbs.features.embedding
@@ -15,25 +16,6 @@ from mfavbs.encoders import load_encoder
 from mfavbs.errors import StoreError
 from mfavbs.features import FeatureStore, SegmentedFeatures, compact, embed
 from mfavbs.images import open_images
-
-
-class Counting:
-    """How many images have gone through the encoder since the last time it was asked."""
-
-    def __init__(self, monkeypatch):
-        self.encoder = load_encoder("pixels", image_size=8)
-        self.n = 0
-        encode = mfavbs.features.parts.Part.encode
-
-        def counted(part, encoder):
-            self.n += len(part.hashes)
-            encode(part, encoder)
-
-        monkeypatch.setattr(mfavbs.features.parts.Part, "encode", counted)
-
-    def __call__(self):
-        n, self.n = self.n, 0
-        return n
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import typer
 # every command to what it cannot do.
 from mfavbs import __version__
 from mfavbs.cli.bench import bench
+from mfavbs.cli.cache import cache
 from mfavbs.cli.cluster import cluster, demo
 from mfavbs.cli.embed import embed
 from mfavbs.cli.finished import evaluate, predict, report
@@ -53,7 +54,7 @@ def _options(
     leave_to_first_process()
 
 
-for command in (demo, cluster, embed, predict, evaluate, report, bench):
+for command in (demo, cluster, embed, predict, evaluate, report, bench, cache):
     app.command()(command)
 
 

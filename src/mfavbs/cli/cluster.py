@@ -8,6 +8,7 @@ import typer
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     IMAGE_MEMORY,
+    CacheOption,
     DeviceOption,
     EncoderOption,
     ExcludeOption,
@@ -103,6 +104,7 @@ def cluster(
         bool,
         typer.Option("--back", help="Take back the last update of the run SOURCE."),
     ] = False,
+    cache: CacheOption = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
@@ -141,6 +143,7 @@ def cluster(
         overwrite=overwrite,
         update=update,
         refit=refit,
+        cache=cache,
         n_workers=n_workers,
         device=device,
         verbose=not quiet,

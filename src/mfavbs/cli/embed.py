@@ -8,6 +8,7 @@ import typer
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     IMAGE_MEMORY,
+    CacheOption,
     DeviceOption,
     EncoderOption,
     ExcludeOption,
@@ -41,6 +42,7 @@ def embed(
     value_range: RangeOption = "type",
     image_memory: ImageMemoryOption = IMAGE_MEMORY,
     seed: SeedOption = 0,
+    cache: CacheOption = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
@@ -72,6 +74,7 @@ def embed(
         seed=seed,
         value_range=parsed_range(value_range),
         image_memory=image_memory,
+        cache=cache,
         device=device,
         n_workers=n_workers,
         verbose=not quiet,

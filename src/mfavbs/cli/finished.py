@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mfavbs.cli.options import (
+    CacheOption,
     DeviceOption,
     ExcludeOption,
     JsonOption,
@@ -35,6 +36,7 @@ def predict(
     ] = None,
     exclude: ExcludeOption = None,
     weights: WeightsOption = None,
+    cache: CacheOption = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
@@ -52,6 +54,7 @@ def predict(
         out=out,
         exclude=exclude or (),
         weights=weights,
+        cache=cache,
         n_workers=n_workers,
         device=device,
         verbose=not quiet,

@@ -95,6 +95,15 @@ WorkersOption = Annotated[
         help="Processes that decode; default: as many as the encoder needs.",
     ),
 ]
+CacheOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|auto|off",
+        help="Share features with other runs by way of this folder; auto: the system's place for "
+        "caches. Default: what MFAVBS_CACHE says, else off.",
+        autocompletion=one_of("auto", "off"),
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Nothing but errors on stderr.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

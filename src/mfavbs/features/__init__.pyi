@@ -1,14 +1,19 @@
+from .cache_files import CacheFile, cache_folder, list_cache, prune_cache
 from .embedding import embed
 from .listing import Diff
 from .segments import SegmentedFeatures
 from .store import FeatureStore, check_store, compact, is_store
 
 __all__ = [
+    "CacheFile",
     "Diff",
     "FeatureStore",
     "SegmentedFeatures",
+    "cache_folder",
     "check_store",
     "compact",
     "embed",
     "is_store",
+    "list_cache",
+    "prune_cache",
 ]

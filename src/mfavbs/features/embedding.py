@@ -19,16 +19,12 @@ import torch
 from mfavbs.devices import pick_device
 from mfavbs.encoders import Encoder
 from mfavbs.errors import SourceError, StoreError
+from mfavbs.features.cache import FeatureCache
 from mfavbs.features.listing import compare
-from mfavbs.features.parts import batch_size
+from mfavbs.features.parts import Part, batch_size
 from mfavbs.features.pieces import PIECES, Pieces, Seen
 from mfavbs.features.reading import ImageViews, may_have_workers, parts_of
-from mfavbs.features.state import (
-    read_seen,
-    segment_places,
-    tidy,
-    write_state,
-)
+from mfavbs.features.state import read_seen, segment_places, tidy, write_state
 from mfavbs.features.store import SCHEMA, FeatureStore, check_store
 from mfavbs.files import read_json, user_path, write_json
 from mfavbs.images import (
@@ -57,6 +53,7 @@ def embed(
     image_memory: int = IMAGE_MEMORY,
     update: bool = True,
     verify: bool = False,
+    cache: str | Path | None = None,
     device: str = "auto",
     n_workers: int | None = None,
     verbose: bool = True,
@@ -87,6 +84,12 @@ def embed(
         False raises where the source has changed since the store was made.
     verify
         Read every file, where otherwise one of the same name, size and date is taken for the same.
+    cache
+        Folder of features that runs share: by content and all that decides a value, so that
+        another output folder, a sub-folder or a copy of the images is not encoded again.
+        ``"auto"`` is the operating system's place for caches; None is what the environment variable
+        ``MFAVBS_CACHE`` says, and no cache where it says nothing; ``"off"`` is none in any case.
+        A cache that cannot be read or written is done without, with a warning.
     device
         ``auto``, ``cpu``, ``cuda``, ``mps``.
     n_workers
@@ -119,10 +122,10 @@ def embed(
     check_store(out, {})
     with alone_in(out, StoreError), _explained(out):
         decoding = _decoding(images, out, checked_range(value_range), image_memory)
+        made_by = recipe(encoder, views) | decoding
         about = {
             "schema": SCHEMA,
-            **recipe(encoder, views),
-            **decoding,
+            **made_by,
             "source": {"kind": images.kind, "location": images.location},
         }
         former = _begin(out, about)
@@ -135,9 +138,11 @@ def embed(
             pieces = Pieces.open(out / PIECES)
             kept = {} if read_all else _kept(images, before | pieces.seen)
             known = _known(out, former, before, pieces)
-            dataset = ImageViews(images, views, recorded_range(about), image_memory, known)
             missing = [row for row, key in enumerate(images.keys) if key not in kept]
-            _encode(dataset, missing, encoder, pieces, n_workers, verbose)
+            with FeatureCache.open(cache, made_by) as shared:
+                grey_levels = recorded_range(about)
+                dataset = ImageViews(images, views, grey_levels, image_memory, known, shared)
+                _encode(dataset, missing, encoder, pieces, n_workers, verbose)
             write_state(out, images, about, pieces.seen | kept, former, pieces)
         tidy(out)
     return FeatureStore.open(out)
@@ -223,12 +228,33 @@ def _encode(
         _encoder_threads(device, n_workers),
     ):
         try:
-            for part in parts:
-                part.encode(encoder)
-                pieces.add(part.seen, part.hashes, part.features)
-                progress.advance(len(part.seen))
+            for part, some in zip(parts, batches):
+                for made in _with_features(part, some, dataset, encoder):
+                    pieces.add(made.seen, made.hashes, made.features)
+                    progress.advance(len(made.seen))
+                if pieces.flushed:
+                    dataset.cache.flush()
         finally:
             pieces.flush()
+            dataset.cache.flush()
+
+
+def _with_features(
+    part: Part, rows: Sequence[int], dataset: ImageViews, encoder: Encoder
+) -> Iterator[Part]:
+    """The part, encoded or from the cache; another of what the cache had but could not give."""
+    cache, keys = dataset.cache, dataset.images.keys
+
+    def encoded(part: Part) -> Part:
+        part.encode(encoder)
+        notes = {seen.hash: seen.warning for seen in part.seen}
+        cache.put(part.hashes, part.features, notes)
+        return part
+
+    lost = encoded(part).take(cache.get(part.cached))
+    yield part
+    if lost:
+        yield encoded(Part([dataset.item(i, cached=False) for i in rows if keys[i] in lost]))
 
 
 def _n_workers(device: str) -> int:

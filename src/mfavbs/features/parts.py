@@ -3,6 +3,7 @@
 In: items of a few images, with views (v, 3, s, s) uint8. Out: features (b, v, t, d) float16.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 
 from mfavbs.encoders import Encoder
 from mfavbs.errors import EncoderError
+from mfavbs.features.cache import Cached
 from mfavbs.features.pieces import Seen
 
 # Views in one forward pass. On a CPU the activations should stay in its caches: MobileNetV2 at 128
@@ -20,10 +22,14 @@ _FORWARD_ELSEWHERE = 256
 
 
 class Item(NamedTuple):
-    """What came of one image, and its views (v, 3, s, s) where they are to be encoded."""
+    """What came of one image, and its views (v, 3, s, s) where they are to be encoded.
+
+    ``cached``: they are not, for the cache has its features.
+    """
 
     seen: Seen
     views: torch.Tensor | None
+    cached: bool = False
 
 
 class Part:
@@ -33,6 +39,7 @@ class Part:
         views = [item.views for item in items if item.views is not None]
         self.seen = [item.seen for item in items]
         self.hashes = [item.seen.hash or "" for item in items if item.views is not None]
+        self.cached = {item.seen.hash or "" for item in items if item.cached}
         # numpy: torch would hand its tensors over in shared memory
         self.views = torch.stack(views).numpy() if views else None  # (b, v, 3, s, s)
         self.features: np.ndarray | None = None  # (b, v, t, d)
@@ -55,6 +62,24 @@ class Part:
                 "check weights=, or choose another encoder="
             )
         self.features = features.cpu().numpy()
+
+    def take(self, found: Mapping[str, Cached]) -> list[str]:
+        """Take in what the cache had; the keys of images that it had no more are left out."""
+        gone = self.cached - found.keys()
+        lost = [seen.key for seen in self.seen if seen.hash in gone]
+        self.seen = [
+            seen._replace(warning=found[seen.hash].note)
+            if seen.hash and seen.hash in found
+            else seen
+            for seen in self.seen
+            if seen.hash not in gone
+        ]
+        if found:
+            own = [] if self.features is None else [self.features]
+            cached = np.stack([each.features for each in found.values()])
+            self.features = np.concatenate([*own, cached])  # (b, v, t, d)
+            self.hashes += found
+        return lost
 
 
 def _encoded(encoder: Encoder, views: torch.Tensor) -> torch.Tensor:

@@ -86,6 +86,11 @@ class Pieces:
         if n >= IMAGES or time.monotonic() - self._since > SECONDS:
             self.flush()
 
+    @property
+    def flushed(self) -> bool:
+        """Whether all that was taken in is on the disk."""
+        return not self._waiting
+
     def flush(self) -> None:
         """Write what has been taken in since the last time."""
         if self._waiting:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from mfavbs.errors import ImageError, StoreError
+from mfavbs.features.cache import FeatureCache
 from mfavbs.features.parts import Item, Part
 from mfavbs.features.pieces import Seen
 from mfavbs.images import Images, Range, Views, content_hash, decode, read_content
@@ -38,6 +39,8 @@ class ImageViews:
         What is read, how its views are drawn and how it is decoded.
     known
         Content hash -> note, of contents whose features are had already: these are not decoded.
+    cache
+        Nor are those that it has.
     """
 
     def __init__(
@@ -47,14 +50,20 @@ class ImageViews:
         value_range: Range | None,
         image_memory: int,
         known: Mapping[str, str | None],
+        cache: FeatureCache,
     ) -> None:
         self.images = images
         self.views = views
         self.value_range = value_range
         self.image_memory = image_memory
         self.known = known
+        self.cache = cache
 
     def __getitem__(self, row: int) -> Item:
+        return self.item(row)
+
+    def item(self, row: int, *, cached: bool = True) -> Item:
+        """What came of one image; decoded, unless ``cached``, even if the cache has it."""
         key = self.images.keys[row]
         stat = self.images.stat(row)
         try:
@@ -62,6 +71,8 @@ class ImageViews:
             digest = content_hash(content)
             if digest in self.known:
                 return Item(Seen(key, *stat, digest, None, self.known[digest]), None)
+            if cached and self.cache.find(digest):
+                return Item(Seen(key, *stat, digest, None), None, cached=True)
             notes: list[str] = []
             image = decode(
                 content,
