@@ -19,11 +19,13 @@ from command_line import mfavbs
 from counting import Counting
 from image_files import encoded, noise, write
 
+from mfavbs.clustering import cluster_images
 from mfavbs.encoders import load_encoder
 from mfavbs.errors import StoreError
 from mfavbs.features import cache_folder, embed, list_cache, prune_cache
 from mfavbs.features.cache import FeatureCache
 from mfavbs.images import open_images
+from mfavbs.prediction import predict_images
 
 RECIPE = {"encoder": "none", "n_views": 2}
 SHAPE = (2, 1, 48)
@@ -125,6 +127,18 @@ def test_another_folder_and_a_sub_folder_encode_nothing_and_get_the_same_bytes(
     assert files(tmp_path / "part") == files(tmp_path / "part-without")
 
 
+def test_a_run_and_its_predictions_share_it(source, cache, tmp_path, n_encoded):
+    options = {"cache": cache, "device": "cpu", "n_workers": 0, "verbose": False}
+    quick = {"encoder": "pixels", "image_size": 8, "n_views": 2, "epochs": 1}
+    embed_only = make(source, tmp_path / "store", cache=cache)
+    assert n_encoded() == 13
+    run = cluster_images(source, 2, out=tmp_path / "run", **quick, **options)
+    out = predict_images(run.folder, source / "0", **options)
+    assert n_encoded() == 0
+    assert run.paths == embed_only.keys
+    assert (out / "labels.csv").exists()
+
+
 def test_it_is_off_unless_asked_for(source, tmp_path, monkeypatch, cache):
     monkeypatch.delenv("MFAVBS_CACHE", raising=False)
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path / "place")
@@ -212,7 +226,7 @@ def test_bytes_flipped_anywhere_change_no_feature(source, cache, tmp_path, seed)
         assert files(make(source, tmp_path / name, cache=cache).path) == expected
 
 
-@pytest.mark.parametrize("damage", ["garbage", "truncated", "header", "another", "text"])
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "header", "column", "another", "text"])
 def test_a_damaged_file_is_made_again(source, cache, tmp_path, n_encoded, damage):
     expected = files(make(source, tmp_path / "first", cache=cache).path)
     path = only(cache)
@@ -225,6 +239,7 @@ def test_a_damaged_file_is_made_again(source, cache, tmp_path, n_encoded, damage
             "garbage": np.random.default_rng(0).bytes(len(content)),
             "truncated": content[: len(content) // 2],
             "header": b"\0" * 100 + content[100:],
+            "column": content.replace(b"checksum", b"checksun"),
             "another": other.read_bytes(),
             "text": b"hello",
         }[damage]
@@ -385,7 +400,8 @@ def test_made_again_or_pruned_by_another_while_it_is_open(cache):
         one.flush()
         prune_cache(cache, max_size=0)
         assert not one.find(f"{0:032x}")
-        with warnings.catch_warnings(action="error"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
             one.put([f"{1:032x}"], truth(1)[None], {f"{1:032x}": "note 1"})
             one.flush()
         assert one.find(f"{1:032x}")

@@ -136,11 +136,9 @@ def remove_damaged(path: Path) -> None:
 
 def _recipe_in(database: sqlite3.Connection) -> dict[str, Any] | None:
     """What made the entries; None where the file is still empty."""
-    names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    if not names:
+    if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
         return None
-    if not {b"recipe", b"entries"} <= names:
-        raise sqlite3.DatabaseError("it is no cache")
+    database.execute("SELECT hash, used, checksum, note, shape, features FROM entries LIMIT 0")
     try:
         (text,) = database.execute("SELECT json FROM recipe").fetchone()
         return dict(json.loads(text))
@@ -150,9 +148,9 @@ def _recipe_in(database: sqlite3.Connection) -> dict[str, Any] | None:
 
 def is_damage(error: BaseException) -> bool:
     """Whether it is the file that is wrong, and not the disk, its room or somebody's rights."""
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.OperationalError
-    )
+    if isinstance(error, sqlite3.OperationalError):
+        return str(error).startswith("no such")  # table or column
+    return type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError)
 
 
 def list_cache(folder: Path) -> list[CacheFile]:
@@ -209,9 +207,12 @@ def prune_cache(
     oldest = 0.0 if max_age is None else time.time() - 86400 * max_age
     with _explained(folder):
         for _ in range(_PASSES):
-            for path, rows in _too_many(list_cache(folder), oldest, max_size).items():
+            gone = _too_many(list_cache(folder), oldest, max_size)
+            for path, rows in gone.items():
                 with _removed_if_damaged(path):
                     _remove(path, rows)
+            if not gone:
+                break
 
 
 def _too_many(
