@@ -46,7 +46,8 @@ def run(photos: Path) -> Path:
     )  # fmt: skip
     assert result.code == 0, result.err
     assert f"Left out, and why: {out / 'skipped.csv'} (1 row)" in result.err
-    assert json.loads(result.out)["n_images"] == 25
+    told = json.loads(result.out)
+    assert (told["n_images"], told["n_failures"], told["n_skipped"]) == (25, 1, 1)
     return out
 
 

@@ -26,7 +26,7 @@ from mfavbs.cli.options import (
     WorkersOption,
     parsed_range,
 )
-from mfavbs.cli.output import counted, print_json, say_failures, say_notes, say_skipped, unless
+from mfavbs.cli.output import counted, print_json, say_left_out, unless
 
 
 def embed(
@@ -84,7 +84,7 @@ def embed(
         f"{counted(n, 'image')}, {counted(v, 'view')} of {counted(t, 'token')} of width {d}: "
         f"{store.path}"
     )
-    say_failures(say, len(store.failures), store.tables / "failures.csv")
-    say_skipped(say, len(store.skipped), store.tables / "skipped.csv")
-    say_notes(say, len(store.notes), store.tables / "warnings.csv")
-    print_json({"store": str(out), "shape": [n, v, t, d]}, as_json)
+    counts = say_left_out(
+        say, store.tables, len(store.failures), len(store.skipped), len(store.notes)
+    )
+    print_json({"store": str(out), "shape": [n, v, t, d], **counts}, as_json)

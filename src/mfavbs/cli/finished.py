@@ -19,10 +19,8 @@ from mfavbs.cli.options import (
 from mfavbs.cli.output import (
     counted,
     print_json,
-    say_failures,
-    say_notes,
+    say_left_out,
     say_scores,
-    say_skipped,
     unless,
 )
 from mfavbs.files import read_reasons
@@ -61,14 +59,8 @@ def predict(
     )
     paths, clusters = read_clusters(folder)
     say(f"{counted(len(paths), 'image')} in {len(set(clusters.tolist())):,} of the run's clusters")
-    counts = {}
-    for name, table, say_count in (
-        ("n_failures", "failures.csv", say_failures),
-        ("n_skipped", "skipped.csv", say_skipped),
-        ("n_warnings", "warnings.csv", say_notes),
-    ):
-        counts[name] = len(read_reasons(folder / table))
-        say_count(say, counts[name], folder / table)
+    tables = ("failures.csv", "skipped.csv", "warnings.csv")
+    counts = say_left_out(say, folder, *(len(read_reasons(folder / table)) for table in tables))
     say(f"Clusters of the new images: {folder / 'labels.csv'}")
     labels = {"labels": str(folder / "labels.csv"), "n_images": len(paths)}
     print_json(labels | counts, as_json)

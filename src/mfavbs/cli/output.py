@@ -41,19 +41,18 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + "s" * (count != 1)
 
 
-def say_failures(say: Say, count: int, path: Path) -> None:
-    if count:
-        say(f"{count:,} could not be read: {path}")
-
-
-def say_skipped(say: Say, count: int, path: Path) -> None:
-    if count:
-        say(f"Left out, and why: {path} ({counted(count, 'row')})")
-
-
-def say_notes(say: Say, count: int, path: Path) -> None:
-    if count:
-        say(f"{count:,} could be read, but not without a warning: {path}")
+def say_left_out(
+    say: Say, folder: Path, n_failures: int, n_skipped: int, n_warnings: int
+) -> dict[str, int]:
+    """What the tables in ``folder`` hold, where they hold something; the counts by name."""
+    if n_failures:
+        say(f"{n_failures:,} could not be read: {folder / 'failures.csv'}")
+    if n_skipped:
+        say(f"Left out, and why: {folder / 'skipped.csv'} ({counted(n_skipped, 'row')})")
+    if n_warnings:
+        warned = folder / "warnings.csv"
+        say(f"{n_warnings:,} could be read, but not without a warning: {warned}")
+    return {"n_failures": n_failures, "n_skipped": n_skipped, "n_warnings": n_warnings}
 
 
 def say_scores(say: Say, rows: dict[str, dict[str, float]]) -> None:
@@ -80,12 +79,12 @@ def report_run(run: "Run", say: Say, as_json: bool) -> None:
     metrics = run.metrics
     found = counted(metrics["n_clusters_found"], "cluster")
     say(f"{counted(metrics['n_images'], 'image')} in {found}")
-    say_failures(say, metrics["n_failures"], run.folder / "failures.csv")
-    say_skipped(say, len(run.skipped), run.folder / "skipped.csv")
-    say_notes(say, metrics.get("n_warnings", 0), run.folder / "warnings.csv")
+    counts = say_left_out(
+        say, run.folder, metrics["n_failures"], len(run.skipped), metrics.get("n_warnings", 0)
+    )
     if metrics.get("scores"):
         say_scores(say, {"mfavbs": metrics["scores"], **metrics["baselines"]})
     say(f"Clusters: {run.folder / 'labels.csv'}")
     say(f"Report:   {run.folder / 'report.html'}")
     kept = {k: v for k, v in metrics.items() if k != "losses"}
-    print_json({"run": str(run.folder), **kept}, as_json)
+    print_json({"run": str(run.folder), **kept, **counts}, as_json)
