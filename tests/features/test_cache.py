@@ -435,6 +435,26 @@ def test_pruned_by_age_and_by_size(cache):
     assert not list(cache.iterdir())
 
 
+def test_pruned_where_there_is_no_room_for_a_journal(cache, monkeypatch):
+    with FeatureCache.open(cache, RECIPE) as one:
+        one.put([f"{0:032x}"], truth(0)[None], {})
+        one.flush()
+        size = one.path.stat().st_size
+    connect, journals = sqlite3.connect, []
+
+    class Full(sqlite3.Connection):
+        def executemany(self, statement, rows):
+            journals.append(self.execute("PRAGMA journal_mode").fetchone()[0])
+            if journals[-1] != b"memory":
+                raise sqlite3.OperationalError("database or disk is full")
+            return super().executemany(statement, rows)
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, factory=Full, **k))
+    prune_cache(cache, max_size=size - 1)
+    assert journals == [b"delete", b"memory"]
+    assert not list(cache.iterdir())
+
+
 def test_other_files_are_left_alone(cache, tmp_path):
     with FeatureCache.open(cache, RECIPE) as one:
         damaged = one.path

@@ -245,7 +245,15 @@ def _entries(file: CacheFile) -> list[tuple[int, float, Path, int]]:
 
 def _remove(path: Path, rows: list[tuple[int, int]]) -> None:
     """Remove entries, unless they have been of use meanwhile."""
+    try:
+        _delete(path, rows, journal="DELETE")
+    except sqlite3.OperationalError:  # the disk has no room for a journal: a kill may cost the file
+        _delete(path, rows, journal="MEMORY")
+
+
+def _delete(path: Path, rows: list[tuple[int, int]], journal: str) -> None:
     with contextlib.closing(connect(path)) as database:
+        database.execute(f"PRAGMA journal_mode = {journal}")
         for i in range(0, len(rows), _AT_ONCE):
             with writing(database):
                 database.executemany(
@@ -273,4 +281,6 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"the cache {folder} cannot be used: {error}") from error
+        raise StoreError(
+            f"the cache {folder} cannot be used: {error}; mend that, or give another folder by cache="
+        ) from error
