@@ -282,5 +282,5 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
-            f"the cache {folder} cannot be used: {error}; mend that, or give another folder by cache="
+            f"the cache {folder} cannot be used: {error}; mend that, or give another cache="
         ) from error
