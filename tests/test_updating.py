@@ -207,7 +207,7 @@ def test_from_the_command_line(photos, tmp_path):
     assert "6 new, 1 changed, 2 gone, 33 kept. --update" in told.err
     updated = mfavbs(*command[:2], *options, "--workers", 0, "--update", "--json", folder=tmp_path)
     assert updated.code == 0, updated.err
-    assert "Images: 5 new, 2 gone, 35 kept" in updated.err
+    assert "Images, by the last update: 5 new, 2 gone, 35 kept" in updated.err
     assert json.loads(updated.out)["n_images"] == 40
     nothing = mfavbs(*command, "--update", folder=tmp_path)
     assert (nothing.code, "Nothing to do" in nothing.err) == (0, True)

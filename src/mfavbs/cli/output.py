@@ -68,7 +68,7 @@ def say_changes(say: Say, run: "Run") -> None:
         return
     images, clusters = changes["images"], changes["clusters"]
     told = ", ".join(f"{images[name]:,} {name}" for name in ("new", "gone", "kept"))
-    say(f"Images: {told}")
+    say(f"Images, by the last update: {told}")
     for name in ("grown", "split", "merged", "vanished", "new"):
         if clusters[name]:
             say(f"Clusters {name}: {', '.join(map(str, clusters[name]))}")
