@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from mfavbs.report.data import ReportData
+from mfavbs.report.shown import ReportData
 
 MISSING = "–"
 
