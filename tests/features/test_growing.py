@@ -2,11 +2,15 @@
 as made at once."""
 
 import hashlib
+import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from command_line import mfavbs as run
 from counting import Counting
 from image_files import encoded, noise, write
 
@@ -252,3 +256,45 @@ def test_a_store_made_compact_is_cut_off_without_harm(source, tmp_path, monkeypa
                 assert content(FeatureStore.open(out)) == expected
     make(source, tmp_path / "at-once")
     assert files(out) == files(tmp_path / "at-once")
+
+
+def test_what_is_left_out_is_kept_up_to_date(source, tmp_path, n_encoded):
+    make(source, tmp_path / "store")
+    write(source / "notes.txt", b"x")
+    n_encoded()
+    assert ("notes.txt", "not an image by its name") in make(source, tmp_path / "store").skipped
+    assert n_encoded() == 0
+
+
+def test_from_the_command_line(source, tmp_path):
+    command = ("embed", "images", "--out", "store", "--encoder", "pixels", "--image-size", 8)
+    command = (*command, "--workers", 0, "--json")
+    first = run(*command, folder=tmp_path)
+    assert first.code == 0, first.err
+    assert json.loads(first.out)["changes"] == {}
+    again = run(*command, folder=tmp_path)
+    assert (again.code, "Nothing to do: 0 new, 0 changed, 0 gone, 13 kept" in again.err) == (
+        0,
+        True,
+    )
+    write(source / "0/new.png", encoded(noise(99, 24)))
+    (source / "0/00.png").unlink()
+    grown = run(*command, folder=tmp_path)
+    assert json.loads(grown.out)["changes"] == {"new": 1, "changed": 0, "gone": 1, "kept": 12}
+    assert "Since store was made: 1 new, 0 changed, 1 gone, 12 kept" in grown.err
+    assert json.loads(grown.out)["shape"][0] == 12
+    assert run(*command, "--verify", folder=tmp_path).code == 0
+    assert len(list((tmp_path / "store/segments").iterdir())) == 2
+    assert run(*command, "--compact", folder=tmp_path).code == 0
+    assert len(list((tmp_path / "store/segments").iterdir())) == 1
+
+
+def test_that_nothing_has_changed_is_told_without_torch(source, tmp_path):
+    command = [*(sys.executable, "-m", "mfavbs", "embed", "images", "--out", "store"),
+               *("--encoder", "pixels", "--image-size", "8", "--workers", "0")]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run(
+        [command[0], "-X", "importtime", *command[1:]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "Nothing to do" in done.stderr
+    assert "| torch" not in done.stderr

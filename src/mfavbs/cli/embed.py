@@ -43,17 +43,24 @@ def embed(
     image_memory: ImageMemoryOption = IMAGE_MEMORY,
     seed: SeedOption = 0,
     cache: CacheOption = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read files whose name, size and date are as before.")
+    ] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Prune what images that are gone have left in STORE.")
+    ] = False,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Encode the images of SOURCE once, for `mfavbs cluster STORE`."""
+    """Encode the images of SOURCE once; when they have changed, those that are new."""
     say = unless(quiet)
     say(f"Encoding {n_views} views of each image of {source} with {encoder}, in {out}")
     from mfavbs.devices import check_device
     from mfavbs.encoders import check_encoder
-    from mfavbs.features import check_store
+    from mfavbs.features import FeatureStore, check_store, nothing_new, remember, words_of
+    from mfavbs.features import compact as make_compact
     from mfavbs.images import checked_range, open_images
     from mfavbs.locking import check_alone
 
@@ -63,22 +70,46 @@ def embed(
     check_store(out, {"encoder": encoder, "grid": grid, "n_views": n_views, "seed": seed})
     check_alone(out)
     images = open_images(source, exclude=exclude or ())
-    from mfavbs.encoders import load_encoder
-    from mfavbs.features import embed as embed_images
-
-    store = embed_images(
-        images,
-        out,
-        load_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit),
+    asked = words_of(
+        weights,
+        encoder=encoder,
+        image_size=image_size,
         n_views=n_views,
-        seed=seed,
-        value_range=parsed_range(value_range),
+        grid=grid,
+        fit=fit,
+        range=value_range,
         image_memory=image_memory,
-        cache=cache,
-        device=device,
-        n_workers=n_workers,
-        verbose=not quiet,
+        seed=seed,
+        source=images.location,
     )
+    store = None if verify else nothing_new(out, asked, images)
+    done, changed = store is not None, {}
+    if (out / "store.json").exists():
+        diff = FeatureStore.open(out).diff(images)
+        changed = {name: len(keys) for name, keys in diff._asdict().items()}
+        say(f"Nothing to do: {diff}" if done else f"Since {out} was made: {diff}")
+    if store is None:
+        from mfavbs.encoders import load_encoder
+        from mfavbs.features import embed as embed_images
+
+        store = embed_images(
+            images,
+            out,
+            load_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit),
+            n_views=n_views,
+            seed=seed,
+            value_range=parsed_range(value_range),
+            image_memory=image_memory,
+            verify=verify,
+            cache=cache,
+            device=device,
+            n_workers=n_workers,
+            verbose=not quiet,
+        )
+        remember(out, asked)
+    if compact:
+        make_compact(out)
+        store = FeatureStore.open(out)
     n, v, t, d = store.features.shape
     say(
         f"{counted(n, 'image')}, {counted(v, 'view')} of {counted(t, 'token')} of width {d}: "
@@ -87,4 +118,5 @@ def embed(
     counts = say_left_out(
         say, store.tables, len(store.failures), len(store.skipped), len(store.notes)
     )
-    print_json({"store": str(out), "shape": [n, v, t, d], **counts}, as_json)
+    shape = [n, v, t, d]
+    print_json({"store": str(out), "shape": shape, "changes": changed, **counts}, as_json)

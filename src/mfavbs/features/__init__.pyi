@@ -1,3 +1,4 @@
+from .asking import nothing_new, remember, words_of
 from .cache_files import CacheFile, cache_folder, list_cache, prune_cache
 from .embedding import embed
 from .listing import Diff
@@ -15,5 +16,8 @@ __all__ = [
     "embed",
     "is_store",
     "list_cache",
+    "nothing_new",
     "prune_cache",
+    "remember",
+    "words_of",
 ]

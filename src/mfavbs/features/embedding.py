@@ -129,12 +129,13 @@ def embed(
             "source": {"kind": images.kind, "location": images.location},
         }
         former = _begin(out, about)
-        before = _seen(out, former)
+        made = FeatureStore.open(out) if former else None  # says so where it is damaged
+        before = read_seen(out, former) if former else {}
         diff = compare(before, ((key, images.stat(row)) for row, key in enumerate(images.keys)))
         if former and diff and not update:
             raise StoreError(f"the source of {out} has changed ({diff}); update=True takes it in")
         read_all = verify or images.kind == "array"  # an array has neither sizes nor dates
-        if former is None or diff or read_all:
+        if made is None or diff or read_all or made.skipped != images.skipped:
             pieces = Pieces.open(out / PIECES)
             kept = {} if read_all else _kept(images, before | pieces.seen)
             known = _known(out, former, before, pieces)
@@ -180,14 +181,6 @@ def _begin(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     if finished is None and not (out / "progress.json").exists():
         write_json(out / "progress.json", wanted)
     return finished
-
-
-def _seen(out: Path, former: dict[str, Any] | None) -> dict[str, Seen]:
-    """What came of each candidate of the former state, by key."""
-    if former is None:
-        return {}
-    FeatureStore.open(out)  # says so where it is damaged
-    return read_seen(out, former)
 
 
 def _kept(images: Images, seen: Mapping[str, Seen]) -> dict[str, Seen]:
