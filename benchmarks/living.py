@@ -80,9 +80,8 @@ def same(args: argparse.Namespace, folder: Path) -> None:
     command = (*command, "--encoder", "pixels", "--image-size", 8)
     print(f"50,000 images encoded: {mfavbs(*command):.1f} s")
     seconds = [mfavbs(*command) for _ in range(5)]
-    print(
-        f"nothing changed: {statistics.median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f}"
-    )
+    least, most = min(seconds), max(seconds)
+    print(f"nothing changed: {statistics.median(seconds):.2f} s, {least:.2f} to {most:.2f}")
 
 
 def disk(args: argparse.Namespace, folder: Path) -> None:
