@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 from image_files import close, encoded, noise, reasons, red, write
+from PIL import Image
 
 from mfavbs.errors import SourceError
-from mfavbs.images import decode, folder_labels, open_images
+from mfavbs.images import decode, folder_labels, measure_range, open_images
 
 # ---- folder ----
 
@@ -122,6 +123,14 @@ def test_images_of_kinds_that_are_not_read_are_called_images(tmp_path):
     no_image = "not an image by its name"
     expected = [("Sketch.PSD", why), ("map.jp2", why), ("notes.txt", no_image)]
     assert open_images(tmp_path).skipped == expected
+
+
+def test_a_range_is_measured_on_the_few_files_that_can_have_one(tmp_path):
+    for i in range(200):
+        write(tmp_path / f"{i:03d}.jpg", encoded(red(), "JPEG"))
+    counts = np.linspace(100, 160, 64 * 64).reshape(64, 64).astype(np.uint16)
+    write(tmp_path / "100x.tif", encoded(Image.fromarray(counts), "TIFF"))
+    assert measure_range(open_images(tmp_path)) == pytest.approx((100, 160), abs=1)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

@@ -11,11 +11,14 @@ from PIL import Image
 from mfavbs.errors import ImageError
 from mfavbs.images.candidates import Images
 from mfavbs.images.decoding import content_hash, decode, values_of
+from mfavbs.images.finding import suffix_of
 from mfavbs.images.grey_levels import Range
 from mfavbs.images.memory import IMAGE_MEMORY, MB
 from mfavbs.images.raw import is_raw
 
 SAMPLE = 64  # images that `--range auto` looks at
+# Never of more than 8 bits: among photographs the few that are would be missed.
+_NARROW = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".webp", ".bmp", ".dib", ".pbm")
 _VALUES = 10_000  # of each
 # Beyond these percentiles lie dead and hot pixels, not the picture.
 _PERCENTILES = (0.1, 99.9)
@@ -80,7 +83,8 @@ def measure_range(images: Images, image_memory: int = IMAGE_MEMORY) -> Range | N
     Parameters
     ----------
     images
-        From :func:`open_images`. Up to 64 of them, evenly spaced, are decoded.
+        From :func:`open_images`. Up to 64 of those that may have more than 8 bits by their names,
+        evenly spaced, are decoded.
     image_memory
         As in :func:`decode`.
 
@@ -90,9 +94,9 @@ def measure_range(images: Images, image_memory: int = IMAGE_MEMORY) -> Range | N
         The 0.1 and the 99.9 percentile of the values of all that are wider than 8 bits.
     """
     samples = []
-    for row in np.unique(np.linspace(0, len(images) - 1, SAMPLE).round().astype(int)).tolist():
-        if is_raw(images.keys[row]):
-            continue  # developed by LibRaw to 8 bits
+    rows = [row for row, key in enumerate(images.keys) if _may_be_wide(key)]
+    places = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(int)
+    for row in (rows[place] for place in places):
         try:
             values = values_of(read_content(images, row, image_memory), _VALUES, image_memory)
         except ImageError:
@@ -103,6 +107,11 @@ def measure_range(images: Images, image_memory: int = IMAGE_MEMORY) -> Range | N
         return None
     low, high = np.percentile(np.concatenate(samples), _PERCENTILES).tolist()
     return low, high if high > low else low + 1
+
+
+def _may_be_wide(name: str) -> bool:
+    """Whether a file can have more than 8 bits by its name; LibRaw develops RAW files to 8."""
+    return suffix_of(name) not in _NARROW and not is_raw(name)
 
 
 def read_content(images: Images, row: int, image_memory: int = IMAGE_MEMORY) -> bytes | np.ndarray:
