@@ -1,4 +1,4 @@
-"""The feature store: every view of every image through the encoder once, onto disk, resumable.
+"""The feature store: every view of every image through the encoder once, onto disk; it grows.
 
 Other rooms may use what ``__init__.pyi`` names; it is imported when it is first asked for.
 """
