@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,8 @@ def photos(tmp_path: Path) -> Path:
 def run(command: list[str], folder: Path) -> str:
     """Run a command as it stands, but for what makes it quick; return its stdout."""
     _, name, *arguments = command
+    if "--update" in arguments:
+        shutil.copytree(folder / "new-photos", folder / "photos" / "later")
     if name in ("cluster", "embed", "bench") and "photos" in arguments:
         arguments += [] if "--encoder" in arguments else NO_NETWORK
     arguments += {"cluster": ["--epochs", "2"], "bench": ["--seeds", "1"]}.get(name, [])
@@ -82,9 +85,10 @@ def execute(code: str) -> str:
 def test_commands_of_the_readme_in_their_order(photos: Path) -> None:
     demo, *others = commands("README.md")
     assert demo == ["mfavbs", "demo"]  # tested below
-    assert len(others) == 8
+    assert len(others) == 12
     for command in others:
         run(command, photos)
+    assert sum(1 for _ in (photos / "mfavbs-photos" / "labels.csv").open()) == 1 + 24 + 24
 
 
 def test_python_of_the_readme(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,11 +114,13 @@ def test_commands_and_python_of_the_how_to_in_their_order(
         for line in lines_of(block) if language == "bash" else []:
             assert line.startswith("mfavbs "), line
             out.append(run(shlex.split(line, comments=True), photos))
-    assert len(out) == 9
+    assert len(out) == 18
+    changes = json.loads((photos / "album" / "changes.json").read_text())  # one --back from --refit
+    assert changes["images"] == {"new": 24, "kept": 24, "gone": 0}
     *_, from_json, from_loop = out
     assert set(json.loads(from_json)) == {
-        *("run", "n_images", "n_failures", "n_clusters", "n_clusters_found"),
-        *("seconds", "peak_memory_mib"),
+        *("run", "n_images", "n_failures", "n_skipped", "n_warnings"),
+        *("n_clusters", "n_clusters_found", "seconds", "peak_memory_mib"),
     }
     assert "this loop {'acc': 0." in from_loop
 

@@ -87,7 +87,7 @@ def cluster_images(
     seed
         Of the views and of the training.
     value_range, image_memory
-        As in :func:`mfavbs.features.embed`; not looked at where the source is features.
+        As in :func:`mfavbs.embed`; not looked at where the source is features.
     labels
         (n,) known labels of the images, in the source's order, None or empty where there is
         none. They are scored against, and never trained on.
