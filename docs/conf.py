@@ -19,7 +19,10 @@ autodoc_default_options = {"members": True, "exclude-members": "set_fit_request"
 numpydoc_show_class_members = False
 # A reference to one of our own names must lead somewhere; those of other packages stay plain text.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!mfavbs).*"), ("py:class", r"mfavbs\.(encoders\.towers|model\.neighbours)\..*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!mfavbs).*"),
+    ("py:class", r"mfavbs\.(encoders\.towers|model\.neighbours)\..*"),
+]
 
 html_theme = "furo"
 html_title = f"mfavbs {release}"
