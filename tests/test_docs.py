@@ -166,6 +166,16 @@ def test_files_that_the_docs_name_are_there() -> None:
     assert found > 15
 
 
+def test_measurements_that_comments_name_are_there() -> None:
+    headings = set(re.findall(r"^#+ (.+)$", text("docs/experiments.md"), re.MULTILINE))
+    comments = "".join(path.read_text(encoding="utf-8") for path in SRC.rglob("*.py"))
+    comments = re.sub(r"\n *# ", " ", comments)  # a name may be broken over two lines
+    lists = re.findall(r'docs/experiments\.md, ("[^"]+"(?: and "[^"]+")*)', comments)
+    named = {name for found in lists for name in re.findall(r'"([^"]+)"', found)}
+    assert len(named) > 3
+    assert named <= headings
+
+
 def test_pages_that_links_lead_to_are_there() -> None:
     found = 0
     for page in PAGES:

@@ -21,7 +21,7 @@ from mfavbs.devices import peak_memory_mib
 from mfavbs.sources import Features
 
 _KMEANS_STARTS = 10
-# 50,000 images, one thread: 22 s and the inertia of all starts on all of them, which take 137 s.
+# As good as all starts on all, in a sixth of the time: docs/experiments.md, "k-means beside a run".
 _KMEANS_SAMPLE = 10_000
 
 

@@ -21,9 +21,8 @@ from mfavbs.model.heads import ClusterHeads, InstanceHead
 from mfavbs.model.neighbours import Neighbourhood
 from mfavbs.model.projection import fit_projection, unit
 
-# k-means sees each embedding as the mean of its neighbourhood, three times over. On principal
-# components and with 20 neighbours four starts then ended at 0.83 to 0.93 ACC on Imagenette instead
-# of 0.77 to 0.80, and at 0.47 to 0.51 on CIFAR-10 instead of 0.45 to 0.46.
+# k-means sees each embedding as the mean of its neighbourhood, three times over: fewer poor optima
+# (docs/experiments.md, "Start, gates and rates").
 _SMOOTHINGS = 3
 _RUNS = 3  # of k-means for each head
 _SAME = 0.95  # two partitions of a larger adjusted Rand index are the same one

@@ -12,9 +12,8 @@ from torch import Tensor
 
 _ROWS = 20_000  # images that it is fitted on: bounds its time
 _CHUNK = 2048  # images whose scatter is summed at once
-# c: noise that an image's views share, over that of one view. With 1 / v instead (2,000 images, 5
-# views, two seeds) training ended at NMI 0.850 instead of 0.855 on Imagenette, 0.420 instead of
-# 0.435 on CIFAR-10, there with ACC 0.540 instead of 0.526.
+# c: noise that an image's views share, over that of one view; measured against 1 / v in
+# docs/experiments.md, "Signal and noise of the projection".
 _COMMON = 1.0
 _WIDEST = 2048  # beyond it features are first reduced to as many principal components
 

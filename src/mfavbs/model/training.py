@@ -20,8 +20,8 @@ from mfavbs.model.pairs import Pair, disjoint_pairs, paper_pair
 from mfavbs.progress import Progress
 
 Objective = Literal["disjoint", "paper"]
-# Prototypes start as centroids and have far to go, the blocks as the identity and only little:
-# at one rate for both, 8 heads on Imagenette end between 0.85 and 0.95 instead of all at 0.95.
+# Prototypes start as centroids and have far to go, the blocks as the identity and only little
+# (docs/experiments.md, "Start, gates and rates").
 _HEADS_FASTER = 5
 # Clusters contrasted in a step, drawn anew for each where there are more: the cost is quadratic.
 _CONTRASTED = 256
