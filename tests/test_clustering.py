@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from feature_blobs import blobs
-from image_files import COLOURS, paint
+from image_files import COLOURS, paint, write
 from sklearn.cluster import KMeans
 
 from mfavbs import recording
@@ -105,3 +105,11 @@ def test_numpy_scalars_are_parameters(tmp_path: Path) -> None:
     run = cluster_images(features(), np.int64(3), out=tmp_path / "run", **{**QUICK, **parameters})
     found = run.record["parameters"]
     assert (found["seed"], found["dim"], found["gate"]) == (1, 16, 0.5)
+
+
+def test_a_run_of_which_nothing_can_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
+    for name in "abc":
+        write(tmp_path / "photos" / f"{name}.png", b"x")
+    with pytest.raises(SourceError, match="none of 3 can"):
+        cluster_images(tmp_path / "photos", 2, out=tmp_path / "run", encoder="pixels", n_workers=0)
+    assert not (tmp_path / "run").exists()

@@ -6,7 +6,7 @@ Out: clusters (n,) of the readable images, in a folder that can be looked at, ke
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,9 @@ from mfavbs.sources import (
     Features,
     OpenedSource,
     Source,
-    check_early,
-    known_labels,
     open_source,
 )
+from mfavbs.truth import check_early, known_labels
 from mfavbs.updating import update_run
 
 if TYPE_CHECKING:
@@ -175,40 +174,62 @@ def cluster_images(
     asked = {k: v for k, v in model.get_params().items() if k not in elsewhere} | given
     runs.check_folder(out, asked, overwrite=overwrite)
     loaded = opened.load_encoder(asked)  # before a folder is begun for its features
-    features_of = opened.store.path.resolve() if opened.store else None
-    about = {"given": sorted(estimator)}
     with alone_in(out):
-        done = runs.begin_run(
+        _cluster(
             out,
+            opened,
+            model,
             asked,
+            {"given": sorted(estimator)},
             overwrite=overwrite,
-            keep_features=features_of == (out / runs.FEATURES).resolve(),
+            later=later,
+            truth=lambda features: known_labels(features, opened, labels, labels_from_folders),
+            encoder=loaded,
+            cache=cache,
+            n_workers=n_workers,
+            verbose=verbose,
+            device=device,
         )
-        if done and not later:
-            change = opened.changes(out / runs.FEATURES, runs.read_record(out).get("state"))
-            if change:
-                raise _changed(out, change)
-        seconds: dict[str, float] = {}
-        with timed(seconds, "features"):
-            features = opened.features(
-                out / runs.FEATURES,
-                loaded,
-                asked,
-                as_begun=(out / runs.CHECKPOINT).exists(),
-                cache=cache,
-                n_workers=n_workers,
-                verbose=verbose,
-                device=device,
-            )
-        truth = known_labels(features, opened, labels, labels_from_folders)
-        if not done:
-            _train(model, features, truth, out, asked, seconds, about)
-        elif later:
-            update_run(out, features, truth, asked, model, later, seconds, about)
-        if not done or not later:
-            write_page(out, features.images)
-        runs.tidy_run(out)
     return read_run(out)
+
+
+def _cluster(
+    out: Path,
+    opened: OpenedSource,
+    model: "MFAVBsClustering",
+    asked: dict[str, Any],
+    about: dict[str, Any],
+    *,
+    overwrite: bool,
+    later: str | None,
+    truth: Callable[[Features], Sequence[str | None] | None],
+    **how: Any,
+) -> None:
+    """Begin, go on with, finish or update the run in a folder that is locked."""
+    features_of = opened.store.path.resolve() if opened.store else None
+    own = features_of == (out / runs.FEATURES).resolve()
+    done = runs.begin_run(out, asked, overwrite=overwrite, keep_features=own)
+    if done and not later:
+        change = opened.changes(out / runs.FEATURES, runs.read_record(out).get("state"))
+        if change:
+            raise _changed(out, change)
+    seconds: dict[str, float] = {}
+    begun = (out / runs.CHECKPOINT).exists()
+    try:
+        with timed(seconds, "features"):
+            features = opened.features(out / runs.FEATURES, parameters=asked, as_begun=begun, **how)
+    except SourceError:  # nothing was readable: leave nothing behind
+        if not done and not (out / runs.FEATURES).exists():
+            runs.tidy_run(out)
+        raise
+    known = truth(features)
+    if not done:
+        _train(model, features, known, out, asked, seconds, about)
+    elif later:
+        update_run(out, features, known, asked, model, later, seconds, about)
+    if not done or not later:
+        write_page(out, features.images)
+    runs.tidy_run(out)
 
 
 def _train(

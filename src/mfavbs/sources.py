@@ -31,10 +31,6 @@ if TYPE_CHECKING:  # what imports torch is imported when images are encoded
     from mfavbs.encoders import Encoder
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
-_ONE_FOLDER = (
-    "Labels were to come from sub-folders, but all images lie in one. "
-    "Drop labels_from_folders=, or sort the labelled images into a folder for each label."
-)
 # Which views were drawn beside the clean one, and whether in float32 or bfloat16: features of the
 # same image stay near enough to mean the same. How a range was found and which images are too large
 # is nothing of theirs.
@@ -312,46 +308,6 @@ def _features_of_store(store: FeatureStore, images: Images | None) -> Features:
 def _made_by(store: FeatureStore) -> dict[str, Any]:
     made_by = store.recipe
     return {"name": made_by.pop("encoder"), **made_by}
-
-
-def check_early(
-    opened: OpenedSource, n_clusters: int, labels: Sequence[str | None] | None, from_folders: bool
-) -> None:
-    """Refuse before hours of encoding what can be refused before it."""
-    n = len(opened.keys)
-    if n < n_clusters:
-        raise SourceError(
-            f"{n:,} images are too few for n_clusters={n_clusters}; lower n_clusters= or add "
-            "images."
-        )
-    if labels is not None and len(labels) != n:
-        raise SourceError(f"{len(labels)} labels for {n} images; expected one each.")
-    if from_folders and labels is None and opened.folders is None:
-        raise SourceError(_ONE_FOLDER)
-
-
-def known_labels(
-    features: Features,
-    opened: OpenedSource,
-    labels: Sequence[str | None] | None,
-    from_folders: bool,
-) -> Sequence[str | None] | None:
-    """Known labels of the readable images, (n,), for scoring only; None where one is not known."""
-    if labels is not None:
-        by_key = dict(zip(opened.keys, map(_label, labels), strict=True))
-        return [by_key[key] for key in features.keys]
-    if not from_folders:
-        return None
-    if features.folders is None:
-        raise SourceError(_ONE_FOLDER)
-    return features.folders
-
-
-def _label(given: Any) -> str | None:
-    """A label as text; empty text, None and NaN are none."""
-    if given is None or given != given or not str(given).strip():
-        return None
-    return str(given)
 
 
 def check_same_encoder(fitted: dict[str, Any] | None, now: dict[str, Any]) -> None:

@@ -1,10 +1,9 @@
+from .labels import read_all_probabilities, read_probabilities
 from .reading import (
     PREDICTION,
     SCHEMA,
     Run,
-    read_all_probabilities,
     read_clusters,
-    read_probabilities,
     read_record,
     read_run,
     read_truth,

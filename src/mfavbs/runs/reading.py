@@ -6,18 +6,17 @@ probabilities (k,). Whatever is missing or damaged ends in a RunError naming it.
 
 import csv
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
 from mfavbs.files import path_from_spreadsheet, read_reasons, user_path
+from mfavbs.runs.labels import damaged, read_contents, read_labels
 
 SCHEMA = 1
 PREDICTION = "prediction.json"  # what a folder of predictions has in place of a record
@@ -145,13 +144,13 @@ def read_run(folder: Path) -> Run:
             f"{SCHEMA}; install a newer mfavbs"
         )
     metrics = _json(folder, "metrics.json", METRICS)
-    path, cluster, confidence, label, names = _labels(_file(folder, "labels.parquet"))
+    path, cluster, confidence, label, names = read_labels(_file(folder, "labels.parquet"))
     if len(cluster) != metrics["n_images"]:
         raise RunError(
             f"metrics.json counts {metrics['n_images']} images, labels.parquet has "
             f"{len(cluster)} rows; the files in {folder} are not of one run, cluster again"
         )
-    hashes, since = _kept(folder / "labels.parquet")
+    hashes, since = read_contents(folder / "labels.parquet")
     failures = _reasons(_file(folder, "failures.csv"))
     table = folder / "skipped.csv"  # runs made before it was written have none
     skipped = _reasons(table) if table.exists() else []
@@ -168,31 +167,6 @@ def read_record(folder: Path) -> dict[str, Any]:
     return _json(folder, "run.json", RECORD)
 
 
-def read_probabilities(folder: Path, rows: Collection[int]) -> dict[int, list[float]]:
-    """Read the probabilities of a few rows, each of length k, without holding all (n, k).
-
-    Rows are left out where the run has no probabilities.
-    """
-    found: dict[int, list[float]] = {}
-    with pq.ParquetFile(folder / "labels.parquet") as file:
-        if "probabilities" not in file.schema_arrow.names:
-            return found
-        start = 0
-        for batch in file.iter_batches(columns=["probabilities"]):
-            for row in rows:
-                if start <= row < start + len(batch):
-                    found[row] = batch.column(0)[row - start].as_py() or []
-            start += len(batch)
-    return found
-
-
-def read_all_probabilities(folder: Path) -> np.ndarray:
-    """Read the probabilities of all rows, (n, k)."""
-    column = pq.read_table(folder / "labels.parquet", columns=["probabilities"])["probabilities"]
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1)
-
-
 def read_clusters(folder: Path) -> tuple[list[str], np.ndarray]:
     """Paths (n,) and clusters (n,) of a run, or of the predictions of one.
 
@@ -206,7 +180,7 @@ def read_clusters(folder: Path) -> tuple[list[str], np.ndarray]:
     if not (folder / PREDICTION).is_file():
         run = read_run(folder)
         return run.paths, run.cluster
-    path, cluster, *_ = _labels(_file(folder, "labels.parquet"))
+    path, cluster, *_ = read_labels(_file(folder, "labels.parquet"))
     return path.to_pylist(), cluster
 
 
@@ -255,80 +229,29 @@ def _file(folder: Path, name: str) -> Path:
     return path
 
 
-def _damaged(path: Path, expected: str, came: object) -> RunError:
-    return RunError(f"{path} is damaged: expected {expected}, got {came}; cluster again")
-
-
 def _json(folder: Path, name: str, needed: Mapping[str, type]) -> dict[str, Any]:
     path = _file(folder, name)
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "JSON", error) from error
+        raise damaged(path, "JSON", error) from error
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
     if not isinstance(value, dict):
-        raise _damaged(path, "an object", type(value).__name__)
+        raise damaged(path, "an object", type(value).__name__)
     for key, kind in needed.items():
         if not isinstance(value.get(key), kind):
-            raise _damaged(path, f"{kind.__name__} as {key!r}", repr(value.get(key)))
+            raise damaged(path, f"{kind.__name__} as {key!r}", repr(value.get(key)))
     for key, kind in OPTIONAL.items():
         if value.get(key) is not None and not isinstance(value[key], kind):
-            raise _damaged(path, f"{kind.__name__} as {key!r}", repr(value[key]))
+            raise damaged(path, f"{kind.__name__} as {key!r}", repr(value[key]))
     return value
-
-
-def _labels(
-    path: Path,
-) -> tuple[pa.ChunkedArray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            missing = [name for name in ("path", "cluster", "confidence") if name not in names]
-            if missing:
-                raise _damaged(path, f"the column {missing[0]!r}", f"the columns {names}")
-            table = file.read(columns=[name for name in names if name != "probabilities"])
-        cluster = table["cluster"].cast(pa.int64())
-        if cluster.null_count or table["path"].null_count:
-            raise _damaged(path, "a path and a cluster in every row", "an empty one")
-        paths = table["path"].cast(pa.string())
-        confidence = table["confidence"].cast(pa.float64()).to_numpy()
-        label, values = _encoded(table)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, "the labels of a run as Parquet", error) from error
-    return paths, cluster.to_numpy(), confidence, label, values
-
-
-def _kept(path: Path) -> tuple[list[str] | None, list[str] | None]:
-    """Content hashes (n,) and dates of coming (n,), where the run was of images."""
-    try:
-        with pq.ParquetFile(path) as file:
-            if not {"hash", "since"} <= set(file.schema_arrow.names):
-                return None, None
-            table = file.read(columns=["hash", "since"])
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, "the labels of a run as Parquet", error) from error
-    return table["hash"].to_pylist(), table["since"].to_pylist()
-
-
-def _encoded(table: pa.Table) -> tuple[np.ndarray, list[str]]:
-    if "label" not in table.column_names:
-        return np.full(len(table), -1), []
-    # An empty label is none.
-    column = table["label"].cast(pa.string())
-    column = pc.if_else(
-        pc.equal(pc.utf8_trim_whitespace(column), ""), pa.scalar(None, pa.string()), column
-    )
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return encoded.indices.fill_null(-1).to_numpy(), encoded.dictionary.to_pylist()
 
 
 def _reasons(path: Path) -> list[tuple[str, str]]:
     try:
         return read_reasons(path)
     except KeyError as error:
-        raise _damaged(path, "the columns path and reason", error.args[0]) from error
+        raise damaged(path, "the columns path and reason", error.args[0]) from error
     except (csv.Error, OSError) as error:
-        raise _damaged(path, "CSV", error) from error
+        raise damaged(path, "CSV", error) from error
