@@ -16,6 +16,7 @@ ORDER = (
     *("images", "datasets", "encoders", "features", "model", "runs", "insight", "report", "review"),
     *(
         "sources",
+        "truth",
         "recording",
         "updating",
         "clustering",
