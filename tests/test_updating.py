@@ -10,7 +10,7 @@ import pytest
 from command_line import mfavbs
 from image_files import COLOURS, paint
 
-from mfavbs import cluster_images, predict_images, runs, updating
+from mfavbs import FeatureStore, cluster_images, clustering, predict_images, runs, updating
 from mfavbs.errors import RunError
 from mfavbs.runs import read_run
 from mfavbs.updating import go_back
@@ -216,3 +216,35 @@ def test_from_the_command_line(photos, tmp_path):
     assert json.loads(back.out)["n_images"] == 36
     refit = mfavbs(*command, "--refit", folder=tmp_path)
     assert refit.code == 0, refit.err
+
+
+def test_a_training_cut_off_goes_on_with_the_images_it_began_with(photos, tmp_path, monkeypatch):
+    expected = cluster(photos, tmp_path / "whole")
+
+    def cut(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clustering, "record_run", cut)
+        with pytest.raises(Killed):
+            cluster(photos, tmp_path / "run")
+    change(photos)
+    with pytest.warns(UserWarning, match=r"6 new, 1 changed, 2 gone, 33 kept.*it began with"):
+        run = cluster(photos, tmp_path / "run")
+    assert by_hash(run) == by_hash(expected)
+    with pytest.raises(RunError, match="6 new, 1 changed, 2 gone"):
+        cluster(photos, tmp_path / "run")
+    assert len(cluster(photos, tmp_path / "run", update=True).paths) == 40
+
+
+def test_predictions_of_a_folder_that_changes(photos, tmp_path):
+    """The same call again: what is new is encoded, what is gone is left out."""
+    run = cluster(photos, tmp_path / "run")
+    for n in (36, 40):
+        folder = predict_images(run.folder, photos, n_workers=0, verbose=False)
+        with open(folder / "labels.csv", encoding="utf-8-sig") as file:
+            assert len(list(csv.DictReader(file))) == n
+        if n == 36:
+            change(photos)
+    since = FeatureStore.open(folder / "features").manifest["since"].to_pylist()
+    assert since.count(2) == 5
