@@ -4,7 +4,6 @@ In: a folder, a list, a tar, an array of images; a feature store; or ready-made 
 Out: clusters (n,) of the readable images, in a folder that can be looked at, kept and applied.
 """
 
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from mfavbs.sources import (
     Source,
     open_source,
 )
-from mfavbs.truth import check_early, known_labels
+from mfavbs.truth import check_early, known_labels, said_of
 from mfavbs.updating import update_run
 
 if TYPE_CHECKING:
@@ -123,17 +122,9 @@ def cluster_images(
     leave_to_first_process()
     out = user_path(out)
     n_clusters = int(n_clusters)
-    if n_clusters < 2:
-        raise SourceError(f"n_clusters={n_clusters} should be >= 2.")
-    if n_views < 1:
-        raise SourceError(f"n_views={n_views} should be >= 1")
+    _check_words(n_clusters, n_views, estimator)
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
-    if "random_state" in estimator:
-        raise SourceError(
-            "random_state is called seed here, as it is of the views too; give "
-            f"seed={estimator['random_state']!r}."
-        )
     checked = checked_range(value_range)
     opened = open_source(source, exclude)
     check_early(opened, n_clusters, labels, labels_from_folders)
@@ -150,7 +141,7 @@ def cluster_images(
         "seed": seed,
         "value_range": list(checked) if isinstance(checked, tuple) else checked,
         "image_memory": image_memory,
-        "labels": _said_of(labels, labels_from_folders),
+        "labels": said_of(labels, labels_from_folders),
         "source": opened.identity,
     }
     # numpy's scalars as Python's own: the record is JSON.
@@ -191,6 +182,18 @@ def cluster_images(
             device=device,
         )
     return read_run(out)
+
+
+def _check_words(n_clusters: int, n_views: int, estimator: dict[str, Any]) -> None:
+    if n_clusters < 2:
+        raise SourceError(f"n_clusters={n_clusters} should be >= 2.")
+    if n_views < 1:
+        raise SourceError(f"n_views={n_views} should be >= 1")
+    if "random_state" in estimator:
+        raise SourceError(
+            "random_state is called seed here, as it is of the views too; give "
+            f"seed={estimator['random_state']!r}."
+        )
 
 
 def _cluster(
@@ -286,14 +289,6 @@ def _changed(out: Path, change: str) -> RunError:
         "answers what is new with the run's network and keeps every label, refit=True trains "
         "anew and keeps the numbers of the clusters, overwrite=True replaces the run."
     )
-
-
-def _said_of(labels: Sequence[str | None] | None, from_folders: bool) -> str | None:
-    """Which labels a run is scored against, in words by which it is recognised."""
-    if labels is None:
-        return "folders" if from_folders else None
-    digest = hashlib.blake2b("\0".join(map(str, labels)).encode("utf-8", "backslashreplace"))
-    return f"given ({len(labels)}, {digest.hexdigest()[:8]})"
 
 
 def _checked_model(n_clusters: int, **parameters: Any) -> "MFAVBsClustering":

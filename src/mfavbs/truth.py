@@ -4,6 +4,7 @@ In: labels as they were given, or the wish to take the folders for them. Out: a 
 readable image, (n,), or None.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,3 +55,11 @@ def _label(given: Any) -> str | None:
     if given is None or given != given or not str(given).strip():
         return None
     return str(given)
+
+
+def said_of(labels: Sequence[str | None] | None, from_folders: bool) -> str | None:
+    """Which labels a run is scored against, in words by which it is recognised."""
+    if labels is None:
+        return "folders" if from_folders else None
+    digest = hashlib.blake2b("\0".join(map(str, labels)).encode("utf-8", "backslashreplace"))
+    return f"given ({len(labels)}, {digest.hexdigest()[:8]})"

@@ -156,11 +156,12 @@ def cluster(
 
 def _k_of(out: Path, updates: bool) -> int:
     """Number of clusters of the run in ``out``, which is to be updated."""
+    from mfavbs.files import user_path
     from mfavbs.runs import read_record
 
     if not updates:
         raise typer.BadParameter("give the number of clusters", param_hint="-k")
-    return read_record(out)["parameters"]["n_clusters"]
+    return read_record(user_path(out))["parameters"]["n_clusters"]
 
 
 def _go_back(run: Path, say: Say, as_json: bool) -> None:

@@ -61,9 +61,11 @@ def embed(
     from mfavbs.encoders import check_encoder
     from mfavbs.features import FeatureStore, check_store, nothing_new, remember, words_of
     from mfavbs.features import compact as make_compact
+    from mfavbs.files import user_path
     from mfavbs.images import checked_range, open_images
     from mfavbs.locking import check_alone
 
+    out = user_path(out)
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     checked_range(parsed_range(value_range))
