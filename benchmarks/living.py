@@ -4,11 +4,13 @@
     python benchmarks/living.py same
     python benchmarks/living.py disk
     python benchmarks/living.py days FOLDER --encoder timm:mobilenetv2_100 --weights FILE
+    python benchmarks/living.py history
 
 ``grow``: 1,000 images added to 20,000 of a tar, over encoding the 1,000 alone. ``same``: `embed` on
 50,000 files of which none has changed, from process start. ``disk``: a store's size over the bytes
 of its features after 100 additions of 50. ``days``: ten days of changes in a folder of photographs,
-one command a day, over encoding each picture once.
+one command a day, over encoding each picture once. ``history``: a store that grows in 20 random
+steps, with a `kill -9` in each; what is read, and the compact files, against made at once.
 """
 
 import argparse
@@ -139,6 +141,57 @@ def days(args: argparse.Namespace, folder: Path) -> None:
     print(f"{len(labels)} pictures, each once; {np.mean(numbers):.4f} of the labels as they were")
 
 
+def history(args: argparse.Namespace, folder: Path) -> None:
+    rng, photos, store = random.Random(0), folder / "photos", folder / "store"
+    photos.mkdir()
+    rows = files = killed = 0
+    for step in range(20):
+        for i in range(60 if step == 0 else 12):
+            change(photos, f"{step:02d}-{i:02d}.png", rng)
+        command = ("embed", photos, "--out", store, "--encoder", "pixels", "--image-size", 32)
+        begun = subprocess.Popen([sys.executable, "-m", "mfavbs", *map(str, command)], stderr=-3)
+        time.sleep(rng.uniform(2, 6))
+        killed += begun.poll() is None
+        begun.kill()  # its workers are left to find out by themselves
+        begun.wait()
+        mfavbs(*command)
+        at_once, compact = folder / f"at-once-{step}", folder / f"compact-{step}"
+        mfavbs(*("embed", photos, "--out", at_once), *command[4:])
+        shutil.copytree(store, compact)
+        mfavbs(*("embed", photos, "--out", compact), *command[4:], "--compact")
+        rows += read(store) == read(at_once)
+        files += digests(compact) == digests(at_once)
+    print(f"{killed} of 20 killed; equal to made at once: {rows} read, {files} compact, of 20")
+
+
+def change(photos: Path, name: str, rng: random.Random) -> None:
+    """One change: a new picture, another in place of one, one less, renamed or copied."""
+    here = sorted(photos.iterdir())
+    kind = rng.choice(["new", "new", "changed", "gone", "renamed", "copied"]) if here else "new"
+    path = rng.choice(here) if here else photos
+    if kind in ("new", "changed"):
+        pixels = np.frombuffer(rng.randbytes(3 * 200 * 200), np.uint8).reshape(200, 200, 3)
+        Image.fromarray(pixels).save(photos / name if kind == "new" else path)
+    elif kind == "gone":
+        path.unlink()
+    elif kind == "renamed":
+        path.rename(photos / name)
+    else:
+        shutil.copy2(path, photos / name)
+
+
+def read(store: Path) -> tuple[list[str], bytes]:
+    from mfavbs import FeatureStore
+
+    opened = FeatureStore.open(store)
+    return opened.keys, np.asarray(opened.features).tobytes()
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def labels_of(run: Path) -> dict[str, str]:
     with open(run / "labels.parquet", "rb") as file:
         import pyarrow.parquet as pq
@@ -154,7 +207,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("part", choices=["grow", "same", "disk", "days"])
+    parser.add_argument("part", choices=["grow", "same", "disk", "days", "history"])
     parser.add_argument("source", type=Path, nargs="?")
     parser.add_argument("--encoder", default="pixels")
     parser.add_argument("--weights", type=Path)
@@ -162,4 +215,5 @@ if __name__ == "__main__":
     parser.add_argument("-n", type=int, default=20_000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        {"grow": grow, "same": same, "disk": disk, "days": days}[given.part](given, Path(name))
+        parts = {"grow": grow, "same": same, "disk": disk, "days": days, "history": history}
+        parts[given.part](given, Path(name))

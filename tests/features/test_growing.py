@@ -13,10 +13,12 @@ import pytest
 from command_line import mfavbs as run
 from counting import Counting
 from image_files import encoded, noise, write
+from PIL import Image
 
 import mfavbs.features.embedding
 import mfavbs.features.pieces
-from mfavbs.encoders import load_encoder
+from mfavbs.encoders import Encoder, load_encoder
+from mfavbs.encoders.towers import PixelsTower
 from mfavbs.errors import StoreError
 from mfavbs.features import FeatureStore, SegmentedFeatures, compact, embed
 from mfavbs.images import open_images
@@ -298,3 +300,28 @@ def test_that_nothing_has_changed_is_told_without_torch(source, tmp_path):
     )
     assert "Nothing to do" in done.stderr
     assert "| torch" not in done.stderr
+
+
+def test_stores_of_two_encoders_are_joined_by_content(tmp_path):
+    """The same rows, and of the same crops: a view of 8 pixels is one of 16 made smaller."""
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+        write(
+            tmp_path / f"images/{i}.png", encoded(coarse.resize((64, 64), Image.Resampling.BICUBIC))
+        )
+    small, large = (
+        embed(
+            open_images(tmp_path / "images"),
+            tmp_path / f"store-{size}",
+            Encoder("pixels", PixelsTower(0), size, (0.0,) * 3, (1.0,) * 3),
+            **{"n_views": 4, "n_workers": 0, "verbose": False},
+        )
+        for size in (8, 16)
+    )
+    assert small.hashes == large.hashes
+    halved = large.features[:].reshape(6, 4, 3, 8, 2, 8, 2).mean((4, 6), dtype=np.float32)
+    ours = small.features[:].reshape(halved.shape).astype(np.float32)
+    same = np.abs(ours - halved).mean(axis=(2, 3, 4))
+    others = np.abs(ours[:, [1, 2, 3]] - halved[:, [2, 3, 1]]).mean(axis=(2, 3, 4))
+    assert np.median(same) < np.median(others) / 3

@@ -45,7 +45,9 @@ def write_report(run: str | os.PathLike[str], images: Images | None = None) -> P
     read_run(folder)  # what is no run is not locked
     with alone_in(folder):
         for note in write_page(folder, images):
-            warnings.warn(note, stacklevel=2)
+            # A record may quote bytes of a name that are not UTF-8.
+            text = note.encode("utf-8", "backslashreplace").decode("utf-8")
+            warnings.warn(text, stacklevel=2)
     return folder / "report.html"
 
 
