@@ -216,6 +216,10 @@ def test_from_the_command_line(photos, tmp_path):
     assert json.loads(back.out)["n_images"] == 36
     refit = mfavbs(*command, "--refit", folder=tmp_path)
     assert refit.code == 0, refit.err
+    predict = ("predict", "mfavbs-photos", "photos", "--workers", 0)
+    assert "Since" not in mfavbs(*predict, folder=tmp_path).err
+    (photos / "red/02.png").unlink()
+    assert "0 new, 0 changed, 1 gone, 39 kept" in mfavbs(*predict, folder=tmp_path).err
 
 
 def test_a_training_cut_off_goes_on_with_the_images_it_began_with(photos, tmp_path, monkeypatch):

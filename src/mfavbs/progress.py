@@ -4,6 +4,7 @@ In: a step's name and its total.
 Out: nothing but what a person reads.
 """
 
+import sys
 import time
 from types import TracebackType
 
@@ -12,6 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(text: str) -> None:
+    """A line for a person on stderr, with nothing that a file name could do to a terminal."""
+    safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    print(safe, file=sys.stderr)
 
 
 class Progress:

@@ -89,7 +89,8 @@ def embed(
     if (out / "store.json").exists():
         diff = FeatureStore.open(out).diff(images)
         changed = {name: len(keys) for name, keys in diff._asdict().items()}
-        say(f"Nothing to do: {diff}" if done else f"Since {out} was made: {diff}")
+        if done:
+            say(f"Nothing to do: {diff}")
     if store is None:
         from mfavbs.encoders import load_encoder
         from mfavbs.features import embed as embed_images

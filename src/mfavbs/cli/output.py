@@ -4,22 +4,19 @@ In: words and numbers. Out: lines with nothing in them that a file name could do
 """
 
 import json
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mfavbs.progress import say
+
 if TYPE_CHECKING:
     from mfavbs.runs import Run
 
+__all__ = ["say"]
+
 Say = Callable[[str], None]
-
-
-def say(text: str) -> None:
-    """Print for a person, on stderr."""
-    safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-    print(safe, file=sys.stderr)
 
 
 def unless(quiet: bool) -> Say:

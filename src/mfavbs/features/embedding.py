@@ -37,7 +37,7 @@ from mfavbs.images import (
     recorded_range,
 )
 from mfavbs.locking import alone_in
-from mfavbs.progress import Progress
+from mfavbs.progress import Progress, say
 
 _CORES_A_WORKER = 4  # on a CPU: views of an image take 5 ms to draw, 20 to encode with MobileNetV2
 
@@ -134,6 +134,8 @@ def embed(
         diff = compare(before, ((key, images.stat(row)) for row, key in enumerate(images.keys)))
         if former and diff and not update:
             raise StoreError(f"the source of {out} has changed ({diff}); update=True takes it in")
+        if former and diff and verbose:
+            say(f"Since {out} was made: {diff}")
         read_all = verify or images.kind == "array"  # an array has neither sizes nor dates
         if made is None or diff or read_all or made.skipped != images.skipped:
             pieces = Pieces.open(out / PIECES)
