@@ -323,4 +323,4 @@ def test_images_are_embedded_once(tmp_path: Path) -> None:
     paint(tmp_path / "photos" / "red" / "new.png", COLOURS["red"], 99)
     refused = mfavbs(*command, folder=tmp_path)
     assert refused.code == 1
-    assert "made with images=" in refused.err
+    assert "made with contents=" in refused.err

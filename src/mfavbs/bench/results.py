@@ -56,7 +56,7 @@ def identity(store: FeatureStore, labels: list[str]) -> dict[str, Any]:
     images = hashlib.blake2b(digest_size=8)
     for content, label in zip(store.manifest["hash"].to_pylist(), labels, strict=True):
         images.update(f"{content}\0{label}\n".encode())
-    return store.recipe | {"images": images.hexdigest()}
+    return store.recipe | {"contents": images.hexdigest()}
 
 
 def read_result(out: Path, name: str, seed: int, about: dict[str, Any]) -> dict[str, Any] | None:

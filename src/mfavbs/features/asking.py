@@ -4,6 +4,7 @@ In: what is asked for, word for word, and the images as they are now. Out: the s
 just that already.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def words_of(weights: str | Path | None, **asked: Any) -> dict[str, Any]:
 def remember(out: Path, asked: dict[str, Any]) -> None:
     """Note beside a finished store what it was asked for."""
     if read_json(out / _ASKED) != asked:
-        write_json(out / _ASKED, asked)
+        with contextlib.suppress(OSError):  # a full disk: the next call looks at more
+            write_json(out / _ASKED, asked)
 
 
 def nothing_new(out: Path, asked: dict[str, Any], images: Images) -> FeatureStore | None:
