@@ -128,7 +128,7 @@ def test_results_of_something_else_are_refused_with_both_values(
         bench(store, ["kmeans", "paper"], n_clusters=4, **options)
     features, y = blobs(seed=1)
     other = save_store(tmp_path / "other", y[::-1], features)
-    with pytest.raises(RunError, match=r"images='\w+', now images='\w+'"):
+    with pytest.raises(RunError, match=r"contents='\w+', now contents='\w+'"):
         bench(other, ["paper"], **options)
     monkeypatch.setitem(OURS, "paper", {"objective": "paper", "dim": 64})
     with pytest.raises(RunError, match="dim=128, now dim=64"):
