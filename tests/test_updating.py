@@ -1,6 +1,7 @@
 """A run that goes on with a folder that changes, day by day."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -252,3 +253,19 @@ def test_predictions_of_a_folder_that_changes(photos, tmp_path):
             change(photos)
     since = FeatureStore.open(folder / "features").manifest["since"].to_pylist()
     assert since.count(2) == 5
+
+
+@pytest.mark.parametrize("how", ["update", "refit"])
+def test_a_full_disk_leaves_the_run_as_it_was(photos, tmp_path, monkeypatch, how):
+    first = cluster(photos, tmp_path / "run")
+    change(photos)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(updating, "write_json", full)
+        with pytest.raises(RunError, match=r"No space left on device.*run the same command again"):
+            cluster(photos, tmp_path / "run", **{how: True})
+    assert by_hash(read_run(tmp_path / "run")) == by_hash(first)
+    assert len(cluster(photos, tmp_path / "run", **{how: True}).paths) == 40

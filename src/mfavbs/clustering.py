@@ -229,7 +229,10 @@ def _cluster(
     if not done:
         _train(model, features, known, out, asked, seconds, about)
     elif later:
-        update_run(out, features, known, asked, model, later, seconds, about)
+        try:
+            update_run(out, features, known, asked, model, later, seconds, about)
+        except (OSError, SafetensorError) as error:  # the run is what it was
+            raise runs.unwritable(out, error) from error
     if not done or not later:
         write_page(out, features.images)
     runs.tidy_run(out)

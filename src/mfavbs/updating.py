@@ -76,6 +76,7 @@ def update_run(
             probabilities, clusters = _answered(model.device, features, before, was, out)
             losses = before.metrics.get("losses") or []
             shutil.copytree(out / runs.MODEL, staged / runs.MODEL, dirs_exist_ok=True)
+    device = str(model.network_.device) if how == "refit" else before.record.get("device") or ""
     k = probabilities.shape[1]
     today = now()[:10]
     record_run(
@@ -86,7 +87,7 @@ def update_run(
         truth,
         asked,
         losses,
-        before.record.get("device") or "",
+        device,
         seconds,
         since=[before.since[row] if row >= 0 else today for row in was],
         about={**about, "created": before.record.get("created"), "updated": now(), "update": how},

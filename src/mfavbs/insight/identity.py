@@ -19,9 +19,9 @@ _PART = 0.25
 class Changes(TypedDict):
     """What became of the old clusters; every list holds cluster numbers.
 
-    ``continued`` maps old to new and so do the keys of ``split`` and the values of ``merged``:
-    ``split`` maps an old cluster to the new ones it went to, ``merged`` a new one to the old ones
-    it came from. ``grown`` holds [before, after], the images of each that continued.
+    ``continued`` maps an old cluster to the new one that it goes on as, ``split`` an old one to the
+    new ones it went to, ``merged`` a new one to the old ones it came from. ``grown`` has, by new
+    cluster, how many images it had and has.
     """
 
     continued: dict[int, int]
