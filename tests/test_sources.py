@@ -98,17 +98,21 @@ def test_home_is_meant_by_a_tilde_wherever_a_path_stands(tmp_path, monkeypatch):
     assert not (tmp_path / "~").exists()
 
 
-def test_a_prediction_sees_images_as_its_run_does(tmp_path):
+@pytest.mark.parametrize("augment", ["default", "rotate", "none"])
+def test_a_prediction_sees_images_as_its_run_does(tmp_path, augment):
     rng = np.random.default_rng(0)
     for i in range(24):
         pixels = rng.integers(0, 256, (12, 30 + i, 3), np.uint8)
         (tmp_path / "images").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / f"images/{i:02d}.png")
     about = {"encoder": "pixels", "image_size": 8, "n_views": 2, "fit": "squash"}
+    about["augment"] = augment
     run = cluster_images(
         tmp_path / "images", 2, out=tmp_path / "run", **about, epochs=1, n_workers=0, verbose=False
     )
     assert run.record["encoder"]["fit"] == "squash"
+    assert run.record["encoder"]["augment"] == run.record["parameters"]["augment"] == augment
+    assert run.record["encoder"]["n_views"] == (1 if augment == "none" else 2)
     # Renamed, in another order and company.
     (tmp_path / "new").mkdir()
     for i in (7, 3, 12):

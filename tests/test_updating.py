@@ -95,6 +95,18 @@ def test_updating_answers_what_is_new_and_keeps_every_label(photos, tmp_path, mo
     assert (predicted / "labels.csv").is_file()
 
 
+def test_an_update_draws_the_views_of_the_run(photos, tmp_path):
+    """A run of before there was a choice has the default ones."""
+    cluster(photos, tmp_path / "run")
+    record = json.loads((tmp_path / "run/run.json").read_text(encoding="utf-8"))
+    assert record["parameters"].pop("augment") == record["encoder"].pop("augment") == "default"
+    (tmp_path / "run/run.json").write_text(json.dumps(record), encoding="utf-8")
+    change(photos)
+    with pytest.raises(RunError, match="augment='default'; now augment='gentle' is asked for"):
+        cluster(photos, tmp_path / "run", augment="gentle", update=True)
+    assert len(cluster(photos, tmp_path / "run", update=True).paths) == 40
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_training_anew_keeps_the_numbers_of_the_clusters(photos, tmp_path, seed):
     options = {"seed": seed, "epochs": 20}

@@ -19,7 +19,7 @@ from mfavbs.devices import check_device
 from mfavbs.encoders import DEFAULT_ENCODER, check_encoder
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.files import user_path
-from mfavbs.images import IMAGE_MEMORY, Range, checked_range
+from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
 from mfavbs.launching import leave_to_first_process
 from mfavbs.locking import alone_in, check_alone
 from mfavbs.recording import record_run, timed
@@ -49,6 +49,7 @@ def cluster_images(
     grid: int = 0,
     fit: str | None = None,
     n_views: int = 5,
+    augment: str = "default",
     exclude: Sequence[str] = (),
     seed: int = 0,
     value_range: str | Range = "type",
@@ -78,8 +79,9 @@ def cluster_images(
         The run folder. Interrupted, the same call goes on with it.
     encoder, weights, image_size, grid, fit
         As in :func:`mfavbs.load_encoder`; not looked at where the source is features.
-    n_views
-        Views of every image, the clean one included.
+    n_views, augment
+        Views of every image, the clean one included, and how far the others go from it, as in
+        :func:`mfavbs.embed`.
     exclude
         Patterns of files and folders to leave out, as in :func:`mfavbs.open_images`.
     seed
@@ -122,7 +124,8 @@ def cluster_images(
     leave_to_first_process()
     out = user_path(out)
     n_clusters = int(n_clusters)
-    _check_words(n_clusters, n_views, estimator)
+    n_views = views_of(augment, n_views)
+    _check_words(n_clusters, estimator)
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     checked = checked_range(value_range)
@@ -137,6 +140,7 @@ def cluster_images(
         "grid": grid,
         "fit": fit,
         "n_views": n_views,
+        "augment": augment,
         "exclude": list(exclude),
         "seed": seed,
         "value_range": list(checked) if isinstance(checked, tuple) else checked,
@@ -184,11 +188,9 @@ def cluster_images(
     return read_run(out)
 
 
-def _check_words(n_clusters: int, n_views: int, estimator: dict[str, Any]) -> None:
+def _check_words(n_clusters: int, estimator: dict[str, Any]) -> None:
     if n_clusters < 2:
         raise SourceError(f"n_clusters={n_clusters} should be >= 2.")
-    if n_views < 1:
-        raise SourceError(f"n_views={n_views} should be >= 1")
     if "random_state" in estimator:
         raise SourceError(
             "random_state is called seed here, as it is of the views too; give "

@@ -66,6 +66,7 @@ def predict_images(
         parameters["encoder"] = fitted["name"]
         parameters |= {k: fitted[k] for k in ("image_size", "grid", "n_views", "seed")}
         parameters["fit"] = fitted.get("fit")
+        parameters["augment"] = fitted.get("augment", "default")
         # What was measured on the run's images holds for these as well.
         parameters["value_range"] = fitted.get("range", "type")
     elif opened.images is not None:

@@ -34,7 +34,10 @@ Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 # Which views were drawn beside the clean one, and whether in float32 or bfloat16: features of the
 # same image stay near enough to mean the same. How a range was found and which images are too large
 # is nothing of theirs.
-_MAY_DIFFER = ("views_version", "n_views", "seed", "precision", "range_rule", "image_memory")
+_MAY_DIFFER = (
+    *("views_version", "n_views", "augment", "seed"),
+    *("precision", "range_rule", "image_memory"),
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class ImageSource:
             store,
             encoder,
             n_views=parameters["n_views"],
+            augment=parameters.get("augment", "default"),
             seed=parameters["seed"],
             value_range=parameters.get("value_range", "type"),
             image_memory=parameters.get("image_memory", IMAGE_MEMORY),

@@ -376,6 +376,23 @@ def test_killed_or_ctrl_c_at_any_moment_a_run_goes_on_to_the_same_labels(
         assert {p.name for p in out.iterdir()} == {p.name for p in whole.iterdir()}
 
 
+def test_augment_is_the_runs_and_none_is_one_view(tmp_path: Path) -> None:
+    for i in range(8):
+        paint(tmp_path / "photos" / f"{i}.png", COLOURS["red" if i % 2 else "blue"], i)
+    quick = ("--encoder", "pixels", "--image-size", 8, "--epochs", 1, "--workers", 0)
+    asked = ("cluster", "photos", "-k", 2, *quick)
+    for augment, n_views in (("none", 1), ("rotate", 5)):
+        ended = mfavbs(*asked, "--augment", augment, "--out", augment, folder=tmp_path)
+        assert ended.code == 0, ended.err
+        record = json.loads((tmp_path / augment / "run.json").read_text(encoding="utf-8"))
+        assert record["encoder"]["augment"] == augment
+        assert record["encoder"]["n_views"] == n_views
+        told = mfavbs(*asked, "--out", augment, folder=tmp_path)
+        assert told.code == 1
+        assert f"--augment {augment}" in told.err
+        assert "now" in told.err
+
+
 def test_a_range_of_grey_values_holds_for_the_run_its_report_and_predictions(
     tmp_path: Path,
 ) -> None:

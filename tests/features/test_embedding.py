@@ -245,6 +245,7 @@ def test_what_another_program_calls_so_makes_no_store(source, tmp_path, name, co
     [
         ({"n_views": 4}, "n_views=3, now n_views=4"),
         ({"seed": 1}, "seed=0, now seed=1"),
+        ({"augment": "rotate"}, "augment='default', now augment='rotate'"),
         ({"encoder": ("pixels", 9)}, "image_size=8, now image_size=9"),
     ],
 )
@@ -258,6 +259,38 @@ def test_other_parameters_are_refused_with_both_values(source, tmp_path, options
         options = {"encoder": load_encoder("pixels", image_size=9)}
     with pytest.raises(StoreError, match=words):
         make(source, out, **options)
+
+
+def test_augment_is_the_stores_and_the_clean_view_is_the_same(source, tmp_path):
+    plain = make(source, tmp_path / "plain")
+    for augment in ("gentle", "rotate"):
+        other = make(source, tmp_path / augment, augment=augment)
+        assert other.recipe["augment"] == augment
+        assert np.array_equal(plain.features[:, 0], other.features[:, 0])
+        assert not np.array_equal(plain.features[:, 1:], other.features[:, 1:])
+        with pytest.raises(StoreError, match=f"augment='{augment}', now augment='default'"):
+            make(source, tmp_path / augment)
+    none = make(source, tmp_path / "none", augment="none")
+    assert np.array_equal(none.features, plain.features[:, :1])
+    assert make(source, tmp_path / "none", augment="none", n_views=7).path == none.path
+    with pytest.raises(SourceError, match="augment='mild' should be one of"):
+        make(source, tmp_path / "mild", augment="mild")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_store_that_says_nothing_of_augment_is_of_the_default(source, tmp_path, finished):
+    """As all are that were made before there was a choice."""
+    out = tmp_path / "store"
+    before = make(source, out)
+    record = json.loads((out / "store.json").read_text(encoding="utf-8"))
+    assert record.pop("augment") == "default"
+    (out / "store.json").write_text(json.dumps(record), encoding="utf-8")
+    assert FeatureStore.open(out).recipe == before.recipe
+    if not finished:
+        (out / "store.json").rename(out / "progress.json")
+    with pytest.raises(StoreError, match="augment='default', now augment='strong'"):
+        make(source, out, augment="strong")
+    assert np.array_equal(make(source, out).features, before.features)
 
 
 OTHER = {

@@ -12,8 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
+from mfavbs.errors import SourceError
+from mfavbs.images.augmenting import AUGMENTS
 from mfavbs.images.framing import Framing
 from mfavbs.images.views import LUMA, Views, _colour, _jitter, random_crop, view_seed
+
+DEFAULT = AUGMENTS["default"]
 
 
 def photo(width=60, height=48, seed=0, low=0, high=256):
@@ -73,7 +77,7 @@ def test_crops_are_distributed_as_torchvisions(shape):
     torch.manual_seed(0)
     theirs = [RandomResizedCrop.get_params(image, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)]
     rng = Random(0)
-    ours = [random_crop(*shape, rng) for _ in range(3000)]
+    ours = [random_crop(*shape, rng, (0.2, 1.0)) for _ in range(3000)]
     for a, b in zip(np.transpose(ours), np.transpose(theirs)):
         assert ks_2samp(a, b).pvalue > 1e-3
 
@@ -126,15 +130,15 @@ def test_callers_random_state_is_left_alone(augmentation):
 
 
 @pytest.mark.parametrize(("hue", "tolerance"), [((0.0, 0.0), 0.01), ((-0.1, 0.1), 32)])
-def test_colour_is_torchvisions(monkeypatch, hue, tolerance):
+def test_colour_is_torchvisions(hue, tolerance):
     """Where nothing clips: exactly, but for the hue, turned in YIQ here and in HSV there."""
-    monkeypatch.setattr("mfavbs.images.views.HUE", hue)
+    ranges = DEFAULT._replace(hue=hue)
     image = F.pil_to_tensor(photo(low=110, high=146))
     flat = image.flatten(1).float()
     names = ("brightness", "contrast", "saturation", "hue")
     kernels = {name: getattr(F, f"adjust_{name}") for name in names}
     for seed in range(8):
-        steps = _jitter(Random(seed))
+        steps = _jitter(Random(seed), ranges)
         matrix, offset = _colour(flat.mean(1).double().numpy(), steps, False)
         expected = image.float() / 255
         for step, factor in steps:
@@ -145,7 +149,7 @@ def test_colour_is_torchvisions(monkeypatch, hue, tolerance):
 
 def test_every_order_of_the_jitter_is_as_likely():
     rng = Random(0)
-    orders = [tuple(step for step, _ in _jitter(rng)) for _ in range(2400)]
+    orders = [tuple(step for step, _ in _jitter(rng, DEFAULT)) for _ in range(2400)]
     counts = [orders.count(order) for order in set(orders)]
     assert len(counts) == 24
     assert 60 < min(counts) <= max(counts) < 140
@@ -178,7 +182,9 @@ def test_banners_are_whole_where_asked(fit):
 
 def test_colour_keeps_grey_grey_and_hue_keeps_luma():
     for seed in range(8):
-        matrix, offset = _colour(np.array([90.0, 120.0, 60.0]), _jitter(Random(seed)), False)
+        matrix, offset = _colour(
+            np.array([90.0, 120.0, 60.0]), _jitter(Random(seed), DEFAULT), False
+        )
         grey = (matrix @ torch.full((3, 1), 100.0) + offset).flatten()
         assert grey.max() - grey.min() < 0.1
     matrix, offset = _colour(np.zeros(3), [], True)
@@ -227,8 +233,76 @@ def test_shift_moves_by_no_more_than_it_says():
 def test_wrong_parameters_are_named():
     with pytest.raises(ValueError, match="augmentation='autoaugment' should be one of"):
         Views(32, 2, 0, augmentation="autoaugment")
-    with pytest.raises(ValueError, match="n_views=0"):
+    with pytest.raises(ValueError, match="image_size=0"):
+        Views(0, 2, 0)
+    with pytest.raises(SourceError, match="n_views=0 should be >= 1"):
         Views(32, 0, 0)
+    with pytest.raises(SourceError, match="augment='mild' should be one of none, gentle, default"):
+        Views(32, 2, 0, augment="mild")
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "expected"),
+    [
+        ("simclr", [131.855, 133.008, 135.576, 123.698]),
+        ("shift", [131.855, 132.133, 131.932, 131.845]),
+    ],
+)
+def test_default_views_are_pinned(augmentation, expected):
+    """Stores of before there was a choice hold these: change VIEWS_VERSION with them."""
+    views = Views(32, 4, 0, augmentation=augmentation)(photo(), "a")
+    again = Views(32, 4, 0, augment="default", augmentation=augmentation)(photo(), "a")
+    assert torch.equal(views, again)
+    assert views.double().mean((1, 2, 3)).tolist() == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("augmentation", ["simclr", "shift"])
+def test_none_is_the_clean_view_alone(augmentation):
+    views = Views(32, 5, 0, augment="none", augmentation=augmentation)
+    assert views.n_views == views.recipe["n_views"] == 1
+    clean = Views(32, 1, 0, augmentation=augmentation)
+    assert torch.equal(views(photo(), "a"), clean(photo(), "a"))
+
+
+@pytest.mark.parametrize("augmentation", ["simclr", "shift"])
+def test_the_stronger_the_farther(augmentation):
+    """Of a smooth image, whose pixels tell how far a view has gone."""
+    ramp = np.stack([*np.meshgrid(np.arange(96), np.arange(96)), np.full((96, 96), 60)], -1)
+    image = Image.fromarray((60 + ramp).astype(np.uint8))
+    far = []
+    for augment in ("gentle", "default", "strong"):
+        clean, *others = Views(24, 80, 0, augment=augment, augmentation=augmentation)(image, "a")
+        far.append(float((torch.stack(others).float() - clean).abs().mean()))
+    assert 1.3 * far[0] < far[1] < far[2] / 1.3
+
+
+def test_gentle_views_keep_direction_and_hue():
+    ramp = np.zeros((64, 64, 3), np.uint8)
+    ramp[..., 0] = np.linspace(80, 140, 64)
+    ramp[..., 1], ramp[..., 2] = ramp[..., 0] // 2, ramp[..., 0] // 4
+    views = Views(16, 200, 0, augment="gentle")(Image.fromarray(ramp), "a").float()
+    assert (views[..., 0].mean((1, 2)) < views[..., -1].mean((1, 2))).all()
+    red, green, blue = views.mean((2, 3)).unbind(1)
+    hue = (green - blue) / (red - blue)  # of the sextant from red to yellow: a third
+    assert (hue - 1 / 3).abs().max() < 0.02
+    assert (red - green).min() > 30  # nowhere near grey
+
+
+@pytest.mark.parametrize("augmentation", ["simclr", "shift"])
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_rotate_lays_the_default_views_in_eight_ways(augmentation, fit):
+    """Pixel for pixel those of the default, each way as often as the others."""
+    about = {"augmentation": augmentation, "framing": Framing(fit)}
+    plain = Views(16, 401, 0, **about)(photo(), "a")
+    turned = Views(16, 401, 0, augment="rotate", **about)(photo(), "a")
+    assert torch.equal(plain[0], turned[0])
+    ways = []
+    for one, other in zip(plain[1:], turned[1:]):
+        laid = [one.rot90(turn, (-2, -1)) for turn in range(4)]
+        laid += [each.flip(-2) for each in laid]
+        ways += [way for way, each in enumerate(laid) if torch.equal(each, other)]
+    assert len(ways) == 400  # no view of this image is like itself turned
+    assert min(ways.count(way) for way in range(8)) > 25
 
 
 def test_clean_view_is_antialiased():

@@ -27,6 +27,7 @@ from mfavbs.devices import check_device, pick_device
 from mfavbs.encoders import DEFAULT_ENCODER, check_encoder
 from mfavbs.errors import SourceError
 from mfavbs.files import user_path
+from mfavbs.images import views_of
 from mfavbs.locking import alone_in, check_alone
 from mfavbs.progress import Progress
 from mfavbs.runs import FEATURES, unwritable
@@ -49,6 +50,7 @@ def bench(
     image_size: int | None = None,
     grid: int = 0,
     n_views: int = 5,
+    augment: str = "default",
     n_workers: int | None = None,
     device: str = "auto",
     verbose: bool = True,
@@ -71,7 +73,7 @@ def bench(
         k; by default the number of labels.
     data
         Folder where the data set lies.
-    encoder, weights, image_size, grid, n_views, n_workers
+    encoder, weights, image_size, grid, n_views, augment, n_workers
         As in :func:`mfavbs.cluster_images`; not looked at where the source is a feature store.
     device
         Of the encoder and of mfavbs; the peers run on the CPU.
@@ -94,6 +96,7 @@ def bench(
     names = list(dict.fromkeys(names))
     methods.check_methods(names)
     check_device(device)
+    n_views = views_of(augment, n_views)
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid)
     opened, truth, size = _open(source, data)
     check_folder(out)
@@ -114,6 +117,7 @@ def bench(
                 out / FEATURES,
                 loaded,
                 n_views=n_views,
+                augment=augment,
                 n_workers=n_workers,
                 device=device,
                 verbose=verbose,

@@ -7,6 +7,7 @@ import typer
 
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
+    AugmentOption,
     DeviceOption,
     EncoderOption,
     GridOption,
@@ -69,6 +70,7 @@ def bench(
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
+    augment: AugmentOption = "default",
     grid: GridOption = 0,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
@@ -103,6 +105,7 @@ def bench(
         image_size=image_size,
         grid=grid,
         n_views=n_views,
+        augment=augment,
         n_workers=n_workers,
         device=device,
         verbose=not quiet,

@@ -8,6 +8,7 @@ import typer
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     IMAGE_MEMORY,
+    AugmentOption,
     CacheOption,
     DeviceOption,
     EncoderOption,
@@ -73,6 +74,7 @@ def cluster(
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
+    augment: AugmentOption = "default",
     grid: GridOption = 0,
     exclude: ExcludeOption = None,
     fit: FitOption = None,
@@ -135,6 +137,7 @@ def cluster(
         grid=grid,
         fit=fit,
         n_views=n_views,
+        augment=augment,
         exclude=exclude or (),
         seed=seed,
         value_range=parsed_range(value_range),

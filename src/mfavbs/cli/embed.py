@@ -8,6 +8,7 @@ import typer
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     IMAGE_MEMORY,
+    AugmentOption,
     CacheOption,
     DeviceOption,
     EncoderOption,
@@ -27,6 +28,7 @@ from mfavbs.cli.options import (
     parsed_range,
 )
 from mfavbs.cli.output import counted, print_json, say_left_out, unless
+from mfavbs.images import views_of
 
 
 def embed(
@@ -36,6 +38,7 @@ def embed(
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
+    augment: AugmentOption = "default",
     grid: GridOption = 0,
     exclude: ExcludeOption = None,
     fit: FitOption = None,
@@ -56,7 +59,8 @@ def embed(
 ) -> None:
     """Encode the images of SOURCE once; when they have changed, those that are new."""
     say = unless(quiet)
-    say(f"Encoding {n_views} views of each image of {source} with {encoder}, in {out}")
+    say(f"Encoding the images of {source} with {encoder}, in {out}")
+    n_views = views_of(augment, n_views)
     from mfavbs.devices import check_device
     from mfavbs.encoders import check_encoder
     from mfavbs.features import FeatureStore, check_store, nothing_new, remember, words_of
@@ -69,7 +73,8 @@ def embed(
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     checked_range(parsed_range(value_range))
-    check_store(out, {"encoder": encoder, "grid": grid, "n_views": n_views, "seed": seed})
+    given = {"grid": grid, "n_views": n_views, "augment": augment, "seed": seed}
+    check_store(out, {"encoder": encoder, **given})
     check_alone(out)
     images = open_images(source, exclude=exclude or ())
     asked = words_of(
@@ -77,6 +82,7 @@ def embed(
         encoder=encoder,
         image_size=image_size,
         n_views=n_views,
+        augment=augment,
         grid=grid,
         fit=fit,
         range=value_range,
@@ -100,6 +106,7 @@ def embed(
             out,
             load_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit),
             n_views=n_views,
+            augment=augment,
             seed=seed,
             value_range=parsed_range(value_range),
             image_memory=image_memory,

@@ -13,7 +13,7 @@ import typer
 
 from mfavbs.devices import DEVICES
 from mfavbs.encoders import DEFAULT_ENCODER
-from mfavbs.images import IMAGE_MEMORY
+from mfavbs.images import AUGMENTS, IMAGE_MEMORY
 
 __all__ = ["DEFAULT_ENCODER", "IMAGE_MEMORY"]
 
@@ -60,6 +60,15 @@ FitOption = Annotated[
 ]
 ViewsOption = Annotated[
     int, typer.Option("--views", min=1, help="Views of every image, the clean one included.")
+]
+AugmentOption = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(AUGMENTS),
+        help="How far views go from the image: gentle keeps direction and colour, as for text and "
+        "stains; rotate is for images without an up, as from above; none: the image alone.",
+        autocompletion=one_of(*AUGMENTS),
+    ),
 ]
 ExcludeOption = Annotated[
     list[str] | None,

@@ -35,6 +35,7 @@ from mfavbs.images import (
     checked_range,
     measure_range,
     recorded_range,
+    views_of,
 )
 from mfavbs.locking import alone_in
 from mfavbs.progress import Progress, say
@@ -48,6 +49,7 @@ def embed(
     encoder: Encoder,
     *,
     n_views: int = 5,
+    augment: str = "default",
     seed: int = 0,
     value_range: str | Range = "type",
     image_memory: int = IMAGE_MEMORY,
@@ -71,7 +73,10 @@ def embed(
     encoder
         From :func:`mfavbs.load_encoder`.
     n_views
-        v >= 1, the clean view counted in.
+        v >= 1, the clean view counted in; 1 where ``augment`` is ``"none"``.
+    augment
+        How far the other views go from the image, see :class:`mfavbs.images.Views`: ``"default"``,
+        ``"gentle"``, ``"strong"``, ``"rotate"`` or ``"none"``.
     seed
         Of the augmentations.
     value_range
@@ -109,13 +114,13 @@ def embed(
     """
     out = user_path(out)
     may_have_workers()  # before the lock
-    if n_views < 1:
-        raise SourceError(f"n_views={n_views} should be >= 1")
+    n_views = views_of(augment, n_views)
     encoder.to_device(pick_device(device))
     views = Views(
         encoder.image_size,
         n_views,
         seed,
+        augment=augment,
         augmentation=encoder.augmentation,
         framing=encoder.framing,
     )

@@ -141,6 +141,7 @@ class FeatureStore:
                 "`mfavbs embed SOURCE --out STORE`"
             )
         check_schema(path, parameters)
+        parameters.setdefault("augment", "default")  # before there was a choice
         try:
             tables = _tables(path, parameters)
             with pq.ParquetFile(tables / "manifest.parquet") as file:
@@ -248,6 +249,7 @@ def check_store(path: str | Path, wanted: Mapping[str, Any]) -> None:
             f"{SCHEMA}), which drew other views; {ADVICE}"
             + ("" if finished is None else f"; or cluster it as it is: mfavbs cluster {path}")
         )
+    begun.setdefault("augment", "default")  # before there was a choice
     for name, value in wanted.items():
         if begun.get(name) != value:
             raise StoreError(

@@ -1,4 +1,5 @@
 from .arrays import is_of_images, is_of_paths
+from .augmenting import AUGMENTS, views_of
 from .candidates import Images, folder_labels
 from .decoding import content_hash, decode
 from .finding import HEIF_SUFFIXES, RAW_SUFFIXES, SUFFIXES
@@ -11,6 +12,7 @@ from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Views
 
 __all__ = [
+    "AUGMENTS",
     "FITS",
     "HEIF_SUFFIXES",
     "IMAGE_MEMORY",
@@ -34,4 +36,5 @@ __all__ = [
     "read_image",
     "recorded_range",
     "reopen_images",
+    "views_of",
 ]

@@ -16,19 +16,13 @@ from torch.nn.functional import affine_grid, grid_sample
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from mfavbs.images.augmenting import AUGMENTS, Ranges, views_of
 from mfavbs.images.framing import FITS, Framing, framed
 
 VIEWS_VERSION = 3  # stands in store.json; raise it when drawn pixels change
 AUGMENTATIONS = ("simclr", "shift")
 
-# SimCLR, arXiv 2002.05709, appendix A, at strength 0.5, as Contrastive Clustering has it; crops
-# from 0.2 of the area on, as MoCo has them: at 0.08 many crops miss the object.
-CROP_SCALE, CROP_RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
-JITTER, HUE, P_JITTER, P_GREY, P_FLIP = (0.6, 1.4), (-0.1, 0.1), 0.8, 0.2, 0.5
-# Raw pixels have no invariance of their own: a view must stay nearer to its image than others are.
-# Mean views then have 93 % of the digits' 20 nearest in their class; with 2 to 3 times this, 88 %.
-DEGREES, TRANSLATE, ZOOM = (-5.0, 5.0), (0.03, 0.03), (0.97, 1.03)
-
+CROP_RATIO = (3 / 4, 4 / 3)
 _LAID = 1000  # edge of the square that crops are drawn from where images are squashed or padded
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow and torchvision have it
@@ -58,7 +52,7 @@ class Views:
     """Draw the views of an image.
 
     View 0 is the image as ``framing`` makes a square of it, which is what timm and open_clip make
-    of it for evaluation. The others are, by ``augmentation``:
+    of it for evaluation. The others are, by ``augmentation``, and by default:
 
     - ``"simclr"``: a random crop of 0.2 to 1 of the area, resized; a flip; brightness, contrast,
       saturation and hue jittered in random order with probability 0.8; grey with 0.2. As in
@@ -79,6 +73,10 @@ class Views:
         Views of an image, the clean one included.
     seed
         Another seed draws other views.
+    augment
+        How far views go: ``"default"``; ``"gentle"``, which keeps direction and hue; ``"strong"``,
+        as in SimCLR; ``"rotate"``, the default's turned by quarters and flipped up or down; or
+        ``"none"``: the clean view alone, whatever ``n_views``.
     augmentation
         ``"simclr"`` or ``"shift"``.
     framing
@@ -91,6 +89,7 @@ class Views:
         n_views: int,
         seed: int,
         *,
+        augment: str = "default",
         augmentation: str = "simclr",
         framing: Framing = Framing(),  # noqa: B008 (a tuple)
     ) -> None:
@@ -98,11 +97,12 @@ class Views:
             raise ValueError(f"augmentation={augmentation!r} should be one of {AUGMENTATIONS}")
         if framing.fit not in FITS:
             raise ValueError(f"fit={framing.fit!r} should be one of {FITS}")
-        if image_size < 1 or n_views < 1:
-            raise ValueError(f"{image_size=} and {n_views=} should be >= 1")
+        if image_size < 1:
+            raise ValueError(f"{image_size=} should be >= 1")
         self.image_size = image_size
-        self.n_views = n_views
+        self.n_views = views_of(augment, n_views)
         self.seed = seed
+        self.augment = augment
         self.augmentation = augmentation
         self.framing = framing
 
@@ -120,6 +120,7 @@ class Views:
             **self.framing._asdict(),
             "fill": list(self.framing.fill),
             "augmentation": self.augmentation,
+            "augment": self.augment,
             "views_version": VIEWS_VERSION,
             "n_views": self.n_views,
             "seed": self.seed,
@@ -158,19 +159,25 @@ class Views:
         for view in range(1, self.n_views):
             rng = Random(view_seed(self.seed, content, view))
             if self.augmentation == "simclr":
-                views[view] = self._simclr(source, rng)
+                drawn = self._simclr(source, rng)
             else:
-                views[view] = _shift(views[0], rng)
+                drawn = _shift(views[0], rng, self._ranges)
+            views[view] = _turned(drawn, rng) if self._ranges.turns else drawn
         return views
 
+    @property
+    def _ranges(self) -> Ranges:
+        return AUGMENTS[self.augment]
+
     def _simclr(self, source: torch.Tensor, rng: Random) -> torch.Tensor:
+        ranges = self._ranges
         view = self._crop(source, rng)  # (3, s, s), or less of it where it is to be padded
-        if rng.random() < P_FLIP:
+        if rng.random() < ranges.p_flip:
             view = view.flip(-1)
-        jitter, grey = rng.random() < P_JITTER, rng.random() < P_GREY
+        jitter, grey = rng.random() < ranges.p_jitter, rng.random() < ranges.p_grey
         if jitter or grey:
             flat = view.flatten(1).float()
-            steps = _jitter(rng) if jitter else []
+            steps = _jitter(rng, ranges) if jitter else []
             matrix, offset = _colour(flat.mean(1).double().numpy(), steps, grey)
             flat = torch.addmm(offset, matrix, flat)
             view = flat.round_().clamp_(0, 255).to(torch.uint8).view_as(view)
@@ -188,10 +195,10 @@ class Views:
         s = self.image_size
         size = [s, s]
         if self.framing.fit == "crop":
-            top, left, rows, columns = random_crop(height, width, rng)
+            top, left, rows, columns = random_crop(height, width, rng, self._ranges.crop)
         else:
             # Of a square laid over the image, so that a banner's crops are banners.
-            top, left, rows, columns = random_crop(_LAID, _LAID, rng)
+            top, left, rows, columns = random_crop(_LAID, _LAID, rng, self._ranges.crop)
             top, rows = _part(top, rows, height)
             left, columns = _part(left, columns, width)
             if self.framing.fit == "pad":
@@ -201,14 +208,16 @@ class Views:
         return F.resized_crop(source, top, left, rows, columns, size, mode, antialias=True)
 
 
-def random_crop(height: int, width: int, rng: Random) -> tuple[int, int, int, int]:
+def random_crop(
+    height: int, width: int, rng: Random, scale: tuple[float, float]
+) -> tuple[int, int, int, int]:
     """Top, left, height and width, distributed as torchvision's ``RandomResizedCrop`` draws them.
 
     Torchvision's own draws from the random state of the whole process.
     """
     ratio_low, ratio_high = map(math.log, CROP_RATIO)
     for _ in range(10):
-        area = height * width * rng.uniform(*CROP_SCALE)
+        area = height * width * rng.uniform(*scale)
         ratio = math.exp(rng.uniform(ratio_low, ratio_high))
         columns, rows = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < columns <= width and 0 < rows <= height:
@@ -226,10 +235,17 @@ def _part(start: int, length: int, edge: int) -> tuple[int, int]:
     return min(round(start * edge / _LAID), edge - pixels), pixels
 
 
-def _shift(clean: torch.Tensor, rng: Random) -> torch.Tensor:
-    turn = math.radians(rng.uniform(*DEGREES))
-    right, down = (2 * rng.uniform(-far, far) for far in TRANSLATE)  # an edge is 2 wide there
-    zoom = rng.uniform(*ZOOM)
+def _turned(view: torch.Tensor, rng: Random) -> torch.Tensor:
+    """Any of the eight ways to lay a square, each as likely."""
+    view = view.rot90(rng.randrange(4), (-2, -1))
+    return view.flip(-2) if rng.random() < 0.5 else view
+
+
+def _shift(clean: torch.Tensor, rng: Random, ranges: Ranges) -> torch.Tensor:
+    turn = math.radians(rng.uniform(*ranges.degrees))
+    far = 2 * ranges.translate  # an edge is 2 wide there
+    right, down = rng.uniform(-far, far), rng.uniform(-far, far)
+    zoom = rng.uniform(*ranges.zoom)
     cos, sin = math.cos(turn) / zoom, math.sin(turn) / zoom
     theta = torch.tensor([[[cos, -sin, right], [sin, cos, down]]])
     batch = clean.float()[None]
@@ -238,10 +254,11 @@ def _shift(clean: torch.Tensor, rng: Random) -> torch.Tensor:
     return view[0].round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _jitter(rng: Random) -> list[tuple[str, float]]:
+def _jitter(rng: Random, ranges: Ranges) -> list[tuple[str, float]]:
     """Draw ColorJitter's steps: their order and their factors."""
-    steps = [(name, rng.uniform(*JITTER)) for name in ("brightness", "contrast", "saturation")]
-    steps.append(("hue", rng.uniform(*HUE)))
+    names = ("brightness", "contrast", "saturation")
+    steps = [(name, rng.uniform(*ranges.jitter)) for name in names]
+    steps.append(("hue", rng.uniform(*ranges.hue)))
     return sorted(steps, key=lambda _: rng.random())
 
 

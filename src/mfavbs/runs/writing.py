@@ -155,6 +155,7 @@ def asked_of(record: dict[str, Any]) -> dict[str, Any]:
     """What was asked for when a finished run was begun, as given to :func:`begin_run`."""
     # Where it was computed decides nothing.
     parameters = {name: value for name, value in record["parameters"].items() if name != "device"}
+    parameters.setdefault("augment", "default")  # before there was a choice
     return parameters | {"source": record["source"].get("name")}
 
 
