@@ -16,6 +16,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+
+
 @pytest.fixture
 def kill_points(request: pytest.FixtureRequest) -> Callable[[int], list[int]]:
     """Of so many touches of the disk a seeded sample, or with ``--kills 0`` every one."""

@@ -566,3 +566,31 @@ def test_devices():
         with pytest.raises(EncoderError, match="cpu"):
             pick_device("cuda")
     assert isinstance(has_bfloat16(torch.device("cpu")), bool)
+
+
+def small_network(tmp_path, scale=1.0):
+    """A network whose features of a view are about ``scale`` times as large as usual inside."""
+    net = randomised(timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32))
+    net.blocks[3].mlp.fc2.weight.data *= scale
+    save_file(dict(net.state_dict()), tmp_path / "net.safetensors")
+    return load_encoder(
+        "timm:vit_tiny_patch16_224", weights=tmp_path / "net.safetensors", image_size=32
+    )
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(1.0, "float16"), (1e5, "float32")])
+def test_float16_only_where_it_gives_the_same_features(tmp_path, monkeypatch, scale, dtype):
+    """As on a GPU; numbers beyond float16 inside a network make it float32."""
+    encoder = small_network(tmp_path, scale)
+    expected = encoder(views(32))
+    assert expected.isfinite().all()
+    monkeypatch.setattr("mfavbs.encoders.encoder.precision_on", lambda _: torch.float16)
+    encoder.to_device(torch.device("cpu"))
+    assert encoder.recipe["precision"] == dtype
+    got = encoder(views(32))
+    assert (torch.cosine_similarity(got, expected, dim=-1) >= 0.999).all()
+    assert encoder.to_device(torch.device("cpu")).recipe["precision"] == dtype
+    monkeypatch.setattr("mfavbs.encoders.encoder.precision_on", lambda _: torch.bfloat16)
+    encoder.to_device(torch.device("cpu"))  # and another number type after that
+    monkeypatch.setattr("mfavbs.encoders.encoder.precision_on", lambda _: torch.float16)
+    assert encoder.to_device(torch.device("cpu")).recipe["precision"] == dtype

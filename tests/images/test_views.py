@@ -14,8 +14,9 @@ from torchvision.transforms.v2 import functional as F
 
 from mfavbs.errors import SourceError
 from mfavbs.images.augmenting import AUGMENTS
+from mfavbs.images.drawing import LUMA, colour_of, jitter_steps, random_crop, view_seed
 from mfavbs.images.framing import Framing
-from mfavbs.images.views import LUMA, Views, _colour, _jitter, random_crop, view_seed
+from mfavbs.images.views import Views
 
 DEFAULT = AUGMENTS["default"]
 
@@ -138,18 +139,19 @@ def test_colour_is_torchvisions(hue, tolerance):
     names = ("brightness", "contrast", "saturation", "hue")
     kernels = {name: getattr(F, f"adjust_{name}") for name in names}
     for seed in range(8):
-        steps = _jitter(Random(seed), ranges)
-        matrix, offset = _colour(flat.mean(1).double().numpy(), steps, False)
+        steps = jitter_steps(Random(seed), ranges)
+        matrix, of_mean = colour_of(steps, False)
+        offset = of_mean @ flat.mean(1).double().numpy()
         expected = image.float() / 255
         for step, factor in steps:
             expected = kernels[step](expected, factor)
-        mine = (matrix @ flat + offset).view_as(image)
-        assert (mine - expected * 255).abs().max() < tolerance
+        mine = (matrix @ flat.numpy() + offset[:, None]).reshape(image.shape)
+        assert np.abs(mine - expected.numpy() * 255).max() < tolerance
 
 
 def test_every_order_of_the_jitter_is_as_likely():
     rng = Random(0)
-    orders = [tuple(step for step, _ in _jitter(rng, DEFAULT)) for _ in range(2400)]
+    orders = [tuple(step for step, _ in jitter_steps(rng, DEFAULT)) for _ in range(2400)]
     counts = [orders.count(order) for order in set(orders)]
     assert len(counts) == 24
     assert 60 < min(counts) <= max(counts) < 140
@@ -182,14 +184,12 @@ def test_banners_are_whole_where_asked(fit):
 
 def test_colour_keeps_grey_grey_and_hue_keeps_luma():
     for seed in range(8):
-        matrix, offset = _colour(
-            np.array([90.0, 120.0, 60.0]), _jitter(Random(seed), DEFAULT), False
-        )
-        grey = (matrix @ torch.full((3, 1), 100.0) + offset).flatten()
-        assert grey.max() - grey.min() < 0.1
-    matrix, offset = _colour(np.zeros(3), [], True)
-    torch.testing.assert_close(matrix, torch.from_numpy(np.tile(LUMA, (3, 1))).float())
-    assert not offset.any()
+        matrix, of_mean = colour_of(jitter_steps(Random(seed), DEFAULT), False)
+        grey = matrix @ np.full(3, 100.0) + of_mean @ [90.0, 120.0, 60.0]
+        assert np.ptp(grey) < 0.1
+    matrix, of_mean = colour_of([], True)
+    np.testing.assert_allclose(matrix, np.tile(LUMA, (3, 1)))
+    assert not of_mean.any()
 
 
 def test_simclr_sometimes_flips_jitters_and_greys():

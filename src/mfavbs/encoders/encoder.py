@@ -5,6 +5,7 @@ Out: their tokens, (b, t, d) float32, where t = 1 + g²: the pooled feature come
 a grid g > 0, the patch tokens averaged to g × g.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mfavbs.errors import EncoderError
 from mfavbs.images import Framing
 
 _PIXELS_SIZE = 16
+_NEAR_ENOUGH = 0.999  # cosine of features in two number types
 
 
 class Encoder(nn.Module):
@@ -124,11 +126,33 @@ class Encoder(nn.Module):
         return tokens.float()
 
     def to_device(self, device: torch.device) -> "Encoder":
-        """Move to ``device``, in bfloat16 where its arithmetic is native and float32 elsewhere."""
-        self.dtype = precision_on(device)
+        """Move to ``device``, in the number type of :func:`mfavbs.devices.precision_on`.
+
+        float16, which ends at 65,504, only where it gives about the features of float32.
+        """
         self.to(device).to(memory_format=torch.channels_last)
-        self.tower.to(self.dtype)
+        dtype = precision_on(device)
+        if dtype == torch.float16 and self.dtype != dtype and not self._is_good_in(dtype):
+            dtype = torch.float32
+        self.dtype = dtype
+        self.tower.to(dtype)
         return self
+
+    def _is_good_in(self, dtype: torch.dtype) -> bool:
+        generator = torch.Generator().manual_seed(0)
+        size = (self.image_size, self.image_size)
+        patches = torch.rand(8, 3, 7, 7, generator=generator)
+        blurred = F.interpolate(patches, size, mode="bilinear")
+        noise = torch.rand(8, 3, *size, generator=generator)
+        views = (200 * blurred + 55 * noise).to(torch.uint8).to(self.device)
+        tower, before = self.tower, self.dtype
+        tokens = []
+        for self.dtype in (torch.float32, dtype):
+            self.tower = copy.deepcopy(tower).to(self.dtype)
+            tokens.append(self(views))
+        self.tower, self.dtype = tower, before
+        expected, got = tokens
+        return bool((F.cosine_similarity(expected, got, dim=-1) >= _NEAR_ENOUGH).all())
 
 
 def load_encoder(

@@ -1,7 +1,8 @@
 """Reading images and drawing their views, in this process or in others, whatever becomes of those.
 
-In: batches of rows. Out: a :class:`Part` for each, in order. Pixels come through pipes and not
-through shared memory, of which a container has 64 MB.
+In: batches of rows. Out: a :class:`Part` for each, in order. Views come through pipes, for a
+container has 64 MB of shared memory; the larger bases of views through memory that is shared, where
+there is room.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import torch
 from mfavbs.errors import ImageError, StoreError
 from mfavbs.features.cache import FeatureCache
 from mfavbs.features.parts import Item, Part
+from mfavbs.features.passing import pass_on, shared_region, take_over
 from mfavbs.features.pieces import Seen
 from mfavbs.images import Images, Range, Views, content_hash, decode, read_content
 
@@ -41,6 +43,8 @@ class ImageViews:
         Content hash -> note, of contents whose features are had already: these are not decoded.
     cache
         Nor are those that it has.
+    drawn_here
+        Whether views are drawn; else the device that encodes draws them, from their bases.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class ImageViews:
         image_memory: int,
         known: Mapping[str, str | None],
         cache: FeatureCache,
+        *,
+        drawn_here: bool = True,
     ) -> None:
         self.images = images
         self.views = views
@@ -58,6 +64,7 @@ class ImageViews:
         self.image_memory = image_memory
         self.known = known
         self.cache = cache
+        self.drawn_here = drawn_here
 
     def __getitem__(self, row: int) -> Item:
         return self.item(row)
@@ -83,7 +90,8 @@ class ImageViews:
                 notes=notes,
             )
             seen = Seen(key, *stat, digest, None, "; ".join(notes) or None)
-            return Item(seen, self.views(image, digest))
+            draw = self.views if self.drawn_here else self.views.base
+            return Item(seen, draw(image, digest))
         except ImageError as error:
             return Item(Seen(key, *stat, None, str(error)), None)
 
@@ -111,9 +119,20 @@ def may_have_workers() -> bool:
 
 @contextlib.contextmanager
 def parts_of(
-    rows_to_views: ImageViews, batches: Sequence[Sequence[int]], n_workers: int
+    rows_to_views: ImageViews,
+    batches: Sequence[Sequence[int]],
+    n_workers: int,
+    *,
+    pinned: bool = False,
 ) -> Iterator[Iterator[Part]]:
     """Parts of all batches in order, made by ``n_workers`` processes, which end with the context.
+
+    Parameters
+    ----------
+    rows_to_views, batches, n_workers
+        What reads an image, the rows of each part, and how many processes; 0: this one.
+    pinned
+        Whether bases of views come in memory that a GPU can read by itself.
 
     Raises
     ------
@@ -126,7 +145,7 @@ def parts_of(
     workers: list[_Worker] = []
     pool = ThreadPoolExecutor(n_workers)  # a thread waits for each process
     try:
-        _start(workers, n_workers, rows_to_views)
+        _start(workers, n_workers, rows_to_views, pinned)
         yield _in_order(workers, pool, batches, rows_to_views.images.keys)
     finally:
         for worker in workers:
@@ -140,7 +159,9 @@ def _part(rows_to_views: ImageViews, rows: Sequence[int]) -> Part:
     return Part([rows_to_views[row] for row in rows])
 
 
-def _start(workers: list["_Worker"], n_workers: int, rows_to_views: ImageViews) -> None:
+def _start(
+    workers: list["_Worker"], n_workers: int, rows_to_views: ImageViews, pinned: bool
+) -> None:
     if not may_have_workers():
         raise StoreError(
             f"expected a process that may start others, to read images with n_workers={n_workers}; "
@@ -148,7 +169,8 @@ def _start(workers: list["_Worker"], n_workers: int, rows_to_views: ImageViews) 
         )
     try:
         for _ in range(n_workers):
-            workers.append(_Worker(rows_to_views))
+            region = None if rows_to_views.drawn_here else shared_region(n_workers)
+            workers.append(_Worker(rows_to_views, region, pinned))
     except OSError as error:
         raise StoreError(
             f"the processes that read images cannot be started: {error.strerror or error}; run "
@@ -196,11 +218,13 @@ def _answer(rows: Sequence[int], future: "Future[Part]", keys: list[str]) -> Par
 class _Worker:
     """A process that makes the parts of one batch after the other."""
 
-    def __init__(self, rows_to_views: ImageViews) -> None:
+    def __init__(self, rows_to_views: ImageViews, region: Any, pinned: bool) -> None:
         self._answered = False
+        self._region = region
+        self._pinned = pinned
         self._ours, theirs = multiprocessing.Pipe()
         self.process = multiprocessing.Process(
-            target=_serve, args=(rows_to_views, theirs), daemon=True
+            target=_serve, args=(rows_to_views, theirs, region), daemon=True
         )
         self.process.start()
         theirs.close()  # so that its death ends what we read
@@ -208,16 +232,24 @@ class _Worker:
     def read(self, rows: Sequence[int], keys: list[str]) -> Part:
         try:
             self._ours.send(rows)
-            while not self._ours.poll(_SECONDS):
-                if not self.process.is_alive() and not self._ours.poll():
-                    raise EOFError
+            self._wait()
             answer: Any = self._ours.recv()
             self._answered = True
+            bases = answer.bases if isinstance(answer, Part) else None
+            if bases is not None and bases.pixels is None:
+                bases.pixels = take_over(
+                    *(self._ours, bases.n_bytes, self._region, self._wait), pinned=self._pinned
+                )
         except (EOFError, OSError) as error:
             raise StoreError(self._death(_names(rows, keys))) from error
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _wait(self) -> None:
+        while not self._ours.poll(_SECONDS):
+            if not self.process.is_alive() and not self._ours.poll():
+                raise EOFError
 
     def _death(self, names: str) -> str:
         self.process.join(_SECONDS)
@@ -244,7 +276,7 @@ def _names(rows: Sequence[int], keys: list[str]) -> str:
     return ", ".join(keys[row] for row in rows[:4]) + (", ..." if len(rows) > 4 else "")
 
 
-def _serve(rows_to_views: ImageViews, connection: Connection) -> None:
+def _serve(rows_to_views: ImageViews, connection: Connection, region: Any) -> None:
     # Ctrl-C reaches all processes of a terminal; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -259,4 +291,8 @@ def _serve(rows_to_views: ImageViews, connection: Connection) -> None:
                 answer: Part | Exception = _part(rows_to_views, rows)
             except Exception as error:
                 answer = error
-            connection.send(answer)
+            if region is not None and isinstance(answer, Part) and answer.bases is not None:
+                pixels, answer.bases.pixels = answer.bases.pixels, None
+                pass_on(connection, answer, np.asarray(pixels), region)
+            else:
+                connection.send(answer)

@@ -1,5 +1,6 @@
 from .arrays import is_of_images, is_of_paths
 from .augmenting import AUGMENTS, views_of
+from .batched import ELEMENTS, views_of_bases
 from .candidates import Images, folder_labels
 from .decoding import content_hash, decode
 from .finding import HEIF_SUFFIXES, RAW_SUFFIXES, SUFFIXES
@@ -9,10 +10,11 @@ from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
 from .reading import measure_range, read_content, read_image
 from .tar import TAR_SUFFIXES
-from .views import VIEWS_VERSION, Views
+from .views import VIEWS_VERSION, Base, Views
 
 __all__ = [
     "AUGMENTS",
+    "ELEMENTS",
     "FITS",
     "HEIF_SUFFIXES",
     "IMAGE_MEMORY",
@@ -20,6 +22,7 @@ __all__ = [
     "SUFFIXES",
     "TAR_SUFFIXES",
     "VIEWS_VERSION",
+    "Base",
     "Framing",
     "Images",
     "Range",
@@ -37,4 +40,5 @@ __all__ = [
     "recorded_range",
     "reopen_images",
     "views_of",
+    "views_of_bases",
 ]

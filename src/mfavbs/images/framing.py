@@ -55,8 +55,7 @@ def framed(
 
     resampling = PIL.Image.Resampling[framing.interpolation.upper()]
     width, height = edges or image.size
-    across, down = _resized(width, height, size, framing)
-    columns, rows = _span(width, across, size), _span(height, down, size)
+    columns, rows = spans_of(width, height, size, framing)
     # Pillow looks beyond the box where it resamples its border: so this is the whole image
     # resized and cut out, at the cost of the cut alone; a panorama one pixel high need not grow.
     box = (columns[0], rows[0], columns[1], rows[1])
@@ -66,6 +65,14 @@ def framed(
     square = PIL.Image.new("RGB", (size, size), framing.fill)
     square.paste(inner, ((size - columns[2]) // 2, (size - rows[2]) // 2))
     return square
+
+
+def spans_of(
+    width: float, height: float, size: int, framing: Framing
+) -> list[tuple[float, float, int]]:
+    """Of width and height: the part that is kept, from and to in pixels, and its pixels then."""
+    resized = _resized(width, height, size, framing)
+    return [_span(edge, pixels, size) for edge, pixels in zip((width, height), resized)]
 
 
 def _resized(width: float, height: float, size: int, framing: Framing) -> tuple[int, int]:

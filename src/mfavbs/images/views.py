@@ -4,10 +4,8 @@ The others are drawn from the seed, the hash and the number of the view, and fro
 same image has the same views in every batch, order, thread, worker and run, under every name.
 """
 
-import hashlib
-import math
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -17,35 +15,29 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from mfavbs.images.augmenting import AUGMENTS, Ranges, views_of
+from mfavbs.images.batched import FILTERS, elements, stacked
+from mfavbs.images.drawing import Drawn, clean, draw_shift, draw_simclr, view_seed
 from mfavbs.images.framing import FITS, Framing, framed
 
 VIEWS_VERSION = 3  # stands in store.json; raise it when drawn pixels change
 AUGMENTATIONS = ("simclr", "shift")
 
-CROP_RATIO = (3 / 4, 4 / 3)
-_LAID = 1000  # edge of the square that crops are drawn from where images are squashed or padded
-
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow and torchvision have it
-TO_GREY = np.tile(LUMA, (3, 1))
-# Rows: luma and two axes of colour at a right angle; a hue is an angle in their plane (YIQ).
-YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-FROM_YIQ = np.linalg.inv(YIQ)
+_MOST_ELEMENTS = 32_000_000  # of one image on a device: a panorama's views are drawn here
 
 
-def view_seed(seed: int, content: str, view: int) -> int:
-    """Seed of one view of one image, from 0 to 2**64 - 1.
+class Base(NamedTuple):
+    """An image whose views are to be drawn by :func:`mfavbs.images.views_of_bases`.
 
-    Parameters
+    Attributes
     ----------
-    seed
-        The run's.
-    content
-        The image's :func:`content_hash`; its name and row play no part.
-    view
-        The view's number.
+    pixels
+        uint8 (h, w, 3).
+    numbers
+        float32 (v, m): what was drawn for each view.
     """
-    text = f"{seed}\0{view}\0{content}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+    pixels: np.ndarray
+    numbers: np.ndarray
 
 
 class Views:
@@ -142,147 +134,101 @@ class Views:
             uint8, shape (n_views, 3, image_size, image_size). No random state but an own one is
             read or changed, so that threads may draw at the same time.
         """
+        image, edges = self._reduced(image)
+        s = self.image_size
+        views = torch.empty((self.n_views, 3, s, s), dtype=torch.uint8)
+        views[0] = F.pil_to_tensor(framed(image, s, self.framing, edges))
+        source = F.pil_to_tensor(image)  # (3, h, w)
+        for view, drawn in enumerate(self._drawn(image.size, edges, content)[1:], start=1):
+            if self.augmentation == "simclr":
+                views[view] = _turned(self._simclr(source, drawn), drawn)
+            else:
+                views[view] = _turned(_shifted(views[0], drawn), drawn)
+        return views
+
+    def base(self, image: PIL.Image.Image, content: str) -> Base:
+        """What :func:`mfavbs.images.views_of_bases` needs to draw the same views on a device.
+
+        Parameters
+        ----------
+        image, content
+            As above.
+        """
+        small, edges = self._reduced(image)
+        width, height = small.size
+        if (
+            self.framing.interpolation not in FILTERS
+            or elements(height, width, self.n_views, self.image_size) > _MOST_ELEMENTS
+        ):
+            return Base(*stacked(self(image, content).numpy()))
+        drawn = self._drawn(small.size, edges, content)
+        return Base(np.asarray(small), np.array([view.numbers for view in drawn], np.float32))
+
+    def _reduced(self, image: PIL.Image.Image) -> tuple[PIL.Image.Image, tuple[float, float]]:
+        """The image, RGB, as small as its views allow, and its edges in pixels of then."""
         # Far larger than needed: averaging blocks of pixels first costs less than resizing v
         # times.
         factor = max(1, min(image.size) // self.enough)
         if image.mode != "RGB":
             image = image.convert("RGB")
         width, height = image.size
-        if factor > 1:
-            image = image.reduce(factor)
-        s = self.image_size
-        views = torch.empty((self.n_views, 3, s, s), dtype=torch.uint8)
-        views[0] = F.pil_to_tensor(
-            framed(image, s, self.framing, (width / factor, height / factor))
-        )
-        source = F.pil_to_tensor(image)  # (3, h, w)
+        return (image.reduce(factor) if factor > 1 else image), (width / factor, height / factor)
+
+    def _drawn(
+        self, size: tuple[int, int], edges: tuple[float, float], content: str
+    ) -> list[Drawn]:
+        """What each view shows of an image of this width and height."""
+        s, ranges = self.image_size, self._ranges
+        views = [clean(edges, size, s, self.framing)]
         for view in range(1, self.n_views):
             rng = Random(view_seed(self.seed, content, view))
             if self.augmentation == "simclr":
-                drawn = self._simclr(source, rng)
+                drawn = draw_simclr(size[1], size[0], s, self.framing, ranges, rng)
             else:
-                drawn = _shift(views[0], rng, self._ranges)
-            views[view] = _turned(drawn, rng) if self._ranges.turns else drawn
+                drawn = draw_shift(views[0], ranges, rng)
+            views.append(drawn)
         return views
 
     @property
     def _ranges(self) -> Ranges:
         return AUGMENTS[self.augment]
 
-    def _simclr(self, source: torch.Tensor, rng: Random) -> torch.Tensor:
-        ranges = self._ranges
-        view = self._crop(source, rng)  # (3, s, s), or less of it where it is to be padded
-        if rng.random() < ranges.p_flip:
+    def _simclr(self, source: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        rows, columns = drawn.rows, drawn.columns
+        bilinear = self.framing.interpolation == "bilinear"
+        view = F.resized_crop(  # (3, s, s), or less of it where it is to be padded
+            source,
+            *(rows.low, columns.low, rows.high - rows.low, columns.high - columns.low),
+            [rows.size, columns.size],
+            InterpolationMode.BILINEAR if bilinear else InterpolationMode.BICUBIC,
+            antialias=True,
+        )
+        if drawn.flip:
             view = view.flip(-1)
-        jitter, grey = rng.random() < ranges.p_jitter, rng.random() < ranges.p_grey
-        if jitter or grey:
+        if drawn.coloured:
             flat = view.flatten(1).float()
-            steps = _jitter(rng, ranges) if jitter else []
-            matrix, offset = _colour(flat.mean(1).double().numpy(), steps, grey)
-            flat = torch.addmm(offset, matrix, flat)
+            offset = drawn.of_mean @ flat.mean(1).double().numpy()
+            flat = torch.addmm(_column(offset), torch.from_numpy(drawn.matrix).float(), flat)
             view = flat.round_().clamp_(0, 255).to(torch.uint8).view_as(view)
-        height, width = view.shape[1:]
         s = self.image_size
-        if height == width == s:
+        if rows.size == columns.size == s:
             return view
         square = torch.tensor(self.framing.fill, dtype=torch.uint8)[:, None, None].repeat(1, s, s)
-        top, left = (s - height) // 2, (s - width) // 2
-        square[:, top : top + height, left : left + width] = view
+        square[:, rows.at : rows.at + rows.size, columns.at : columns.at + columns.size] = view
         return square
 
-    def _crop(self, source: torch.Tensor, rng: Random) -> torch.Tensor:
-        height, width = source.shape[1:]
-        s = self.image_size
-        size = [s, s]
-        if self.framing.fit == "crop":
-            top, left, rows, columns = random_crop(height, width, rng, self._ranges.crop)
-        else:
-            # Of a square laid over the image, so that a banner's crops are banners.
-            top, left, rows, columns = random_crop(_LAID, _LAID, rng, self._ranges.crop)
-            top, rows = _part(top, rows, height)
-            left, columns = _part(left, columns, width)
-            if self.framing.fit == "pad":
-                size = [max(1, round(s * edge / max(rows, columns))) for edge in (rows, columns)]
-        bilinear = self.framing.interpolation == "bilinear"
-        mode = InterpolationMode.BILINEAR if bilinear else InterpolationMode.BICUBIC
-        return F.resized_crop(source, top, left, rows, columns, size, mode, antialias=True)
+
+def _column(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values[:, None]).float()
 
 
-def random_crop(
-    height: int, width: int, rng: Random, scale: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """Top, left, height and width, distributed as torchvision's ``RandomResizedCrop`` draws them.
-
-    Torchvision's own draws from the random state of the whole process.
-    """
-    ratio_low, ratio_high = map(math.log, CROP_RATIO)
-    for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        ratio = math.exp(rng.uniform(ratio_low, ratio_high))
-        columns, rows = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < columns <= width and 0 < rows <= height:
-            top = int(rng.random() * (height - rows + 1))
-            return top, int(rng.random() * (width - columns + 1)), rows, columns
-    # An image too long for it: the middle, as far as the ratio allows.
-    columns = min(width, max(1, round(height * CROP_RATIO[1])))
-    rows = min(height, max(1, round(width / CROP_RATIO[0])))
-    return (height - rows) // 2, (width - columns) // 2, rows, columns
+def _turned(view: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+    view = view.rot90(drawn.quarters, (-2, -1))
+    return view.flip(-2) if drawn.upside_down else view
 
 
-def _part(start: int, length: int, edge: int) -> tuple[int, int]:
-    """Start and length, in pixels of an edge, of what is given in parts of ``_LAID``."""
-    pixels = max(1, round(length * edge / _LAID))
-    return min(round(start * edge / _LAID), edge - pixels), pixels
-
-
-def _turned(view: torch.Tensor, rng: Random) -> torch.Tensor:
-    """Any of the eight ways to lay a square, each as likely."""
-    view = view.rot90(rng.randrange(4), (-2, -1))
-    return view.flip(-2) if rng.random() < 0.5 else view
-
-
-def _shift(clean: torch.Tensor, rng: Random, ranges: Ranges) -> torch.Tensor:
-    turn = math.radians(rng.uniform(*ranges.degrees))
-    far = 2 * ranges.translate  # an edge is 2 wide there
-    right, down = rng.uniform(-far, far), rng.uniform(-far, far)
-    zoom = rng.uniform(*ranges.zoom)
-    cos, sin = math.cos(turn) / zoom, math.sin(turn) / zoom
-    theta = torch.tensor([[[cos, -sin, right], [sin, cos, down]]])
+def _shifted(clean: torch.Tensor, drawn: Drawn) -> torch.Tensor:
     batch = clean.float()[None]
-    grid = affine_grid(theta, list(batch.shape), align_corners=False)
+    grid = affine_grid(torch.tensor([drawn.affine]), list(batch.shape), align_corners=False)
     view = grid_sample(batch, grid, "bilinear", padding_mode="border", align_corners=False)
     return view[0].round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _jitter(rng: Random, ranges: Ranges) -> list[tuple[str, float]]:
-    """Draw ColorJitter's steps: their order and their factors."""
-    names = ("brightness", "contrast", "saturation")
-    steps = [(name, rng.uniform(*ranges.jitter)) for name in names]
-    steps.append(("hue", rng.uniform(*ranges.hue)))
-    return sorted(steps, key=lambda _: rng.random())
-
-
-def _colour(
-    mean: np.ndarray, steps: list[tuple[str, float]], grey: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matrix (3, 3) and offset (3, 1) that apply ColorJitter's steps to RGB.
-
-    ``mean`` is the view's, which contrast is drawn towards or away from.
-    """
-    matrix, offset = np.eye(3), np.zeros(3)
-    for step, factor in steps:
-        if step == "contrast":
-            pivot = LUMA @ (matrix @ mean + offset)
-            matrix, offset = factor * matrix, factor * offset + (1 - factor) * pivot
-            continue
-        if step == "brightness":
-            change = factor * np.eye(3)
-        elif step == "saturation":
-            change = factor * np.eye(3) + (1 - factor) * TO_GREY
-        else:  # hue, in turns from red towards yellow
-            cos, sin = math.cos(2 * math.pi * factor), math.sin(2 * math.pi * factor)
-            change = FROM_YIQ @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]]) @ YIQ
-        matrix, offset = change @ matrix, change @ offset
-    if grey:
-        matrix, offset = TO_GREY @ matrix, TO_GREY @ offset
-    return torch.from_numpy(matrix).float(), torch.from_numpy(offset[:, None]).float()
