@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 # refused at once, and not after the seconds that they take.
 from mfavbs import runs
 from mfavbs.devices import check_device
-from mfavbs.encoders import DEFAULT_ENCODER, check_encoder
+from mfavbs.encoders import DEFAULT_ENCODER, Names, Sizes, Weights, check_encoder, encoder_asked
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
@@ -43,9 +43,9 @@ def cluster_images(
     n_clusters: int,
     *,
     out: str | Path,
-    encoder: str = DEFAULT_ENCODER,
-    weights: str | Path | None = None,
-    image_size: int | None = None,
+    encoder: Names = DEFAULT_ENCODER,
+    weights: Weights = None,
+    image_size: Sizes = None,
     grid: int = 0,
     fit: str | None = None,
     n_views: int = 5,
@@ -134,9 +134,7 @@ def cluster_images(
     given = {
         **estimator,
         "n_clusters": n_clusters,
-        "encoder": encoder,
-        "weights": None if weights is None else str(user_path(weights).resolve()),
-        "image_size": image_size,
+        **encoder_asked(encoder, weights, image_size),
         "grid": grid,
         "fit": fit,
         "n_views": n_views,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mfavbs import runs
 from mfavbs.devices import check_device
+from mfavbs.encoders import Weights
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import holds_only, user_path, write_json
 from mfavbs.locking import alone_in, check_alone
@@ -22,7 +23,7 @@ def predict_images(
     *,
     out: str | Path | None = None,
     exclude: Sequence[str] = (),
-    weights: str | Path | None = None,
+    weights: Weights = None,
     cache: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
@@ -44,7 +45,8 @@ def predict_images(
     exclude
         Patterns of files and folders to leave out, as in :func:`mfavbs.open_images`.
     weights
-        Where the encoder's weights lie now, if not where they lay for the run.
+        Where the encoder's weights lie now, if not where they lay for the run; of several
+        encoders a list, in the run's order.
     cache, n_workers, device, verbose
         As in :func:`cluster_images`.
 
@@ -60,11 +62,14 @@ def predict_images(
     out = user_path(out) if out is not None else run / "predictions" / opened.name
     parameters = dict(record["parameters"])
     if weights is not None:
-        parameters["weights"] = str(user_path(weights))
+        parameters["weights"] = weights
     fitted = record["encoder"]
     if "weights_hash" in fitted:  # a run of a store has the store's views, not its own options'
-        parameters["encoder"] = fitted["name"]
+        several = fitted.get("encoders")
+        parameters["encoder"] = [e["encoder"] for e in several] if several else fitted["name"]
         parameters |= {k: fitted[k] for k in ("image_size", "grid", "n_views", "seed")}
+        if several:
+            parameters["image_size"] = [each["image_size"] for each in several]
         parameters["fit"] = fitted.get("fit")
         parameters["augment"] = fitted.get("augment", "default")
         # What was measured on the run's images holds for these as well.

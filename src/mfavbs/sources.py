@@ -28,7 +28,7 @@ from mfavbs.images import (
 )
 
 if TYPE_CHECKING:  # what imports torch is imported when images are encoded
-    from mfavbs.encoders import Encoder
+    from mfavbs.encoders import CombinedEncoder, Encoder
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 # Which views were drawn beside the clean one, and whether in float32 or bfloat16: features of the
@@ -87,7 +87,7 @@ class ImageSource:
 
     def load_encoder(
         self, parameters: dict[str, Any], fitted: dict[str, Any] | None = None
-    ) -> "Encoder":
+    ) -> "Encoder | CombinedEncoder":
         """Build what encodes the images, with weights that may have to be downloaded first.
 
         ``fitted`` is how the features of an earlier run were made, which these have to equal.
@@ -110,7 +110,7 @@ class ImageSource:
     def features(
         self,
         store: Path,
-        encoder: "Encoder | None",
+        encoder: "Encoder | CombinedEncoder | None",
         parameters: dict[str, Any],
         *,
         as_begun: bool = False,
@@ -184,7 +184,7 @@ class StoreSource:
     def features(
         self,
         store: Path,
-        encoder: "Encoder | None",
+        encoder: "Encoder | CombinedEncoder | None",
         parameters: dict[str, Any],
         **_: Any,
     ) -> Features:
@@ -228,7 +228,7 @@ class ArraySource:
     def features(
         self,
         store: Path,
-        encoder: "Encoder | None",
+        encoder: "Encoder | CombinedEncoder | None",
         parameters: dict[str, Any],
         **_: Any,
     ) -> Features:

@@ -53,6 +53,11 @@ REFUSED = {
     "more clusters than images": (("cluster", "photos", "-k", "7"), "-k 7"),
     "no such kind of encoder": (("cluster", "photos", "-k", "2", "--encoder", "b32"), "timm:b32"),
     "no such weights": (("cluster", "photos", "-k", "2", "--weights", "w.pt"), "none at w.pt"),
+    "no such weights of the second": (
+        (*CLUSTER, "--encoder", "timm:b", "--weights", "-", "--weights", "w.pt"),
+        "weights of timm:b, there is none at w.pt",
+    ),
+    "one file for two": ((*CLUSTER, "--encoder", "timm:b", "--weights", "w"), "got 1 for 2"),
     "no such device": ((*CLUSTER, "--device", "gpu"), "--device gpu should be auto or one of cpu"),
     "no such views": ((*CLUSTER, "--augment", "mild"), "--augment mild should be one"),
     "no views in a store": ((*EMBED, "new", "--augment", "x"), "--augment x should be one of none"),

@@ -14,7 +14,7 @@ import torchvision
 from image_files import encoded, red, write
 
 from mfavbs.datasets.opening import DATASETS, open_dataset
-from mfavbs.encoders.encoder import load_encoder
+from mfavbs.encoders.loading import load_encoder
 from mfavbs.errors import SourceError
 from mfavbs.features.embedding import embed
 from mfavbs.images import content_hash, decode

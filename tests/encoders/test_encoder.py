@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from mfavbs.devices import has_bfloat16, pick_device
-from mfavbs.encoders.encoder import load_encoder
+from mfavbs.encoders.loading import load_encoder
 from mfavbs.encoders.towers import fuse_batch_norms
 from mfavbs.encoders.weights import weights_hash
 from mfavbs.errors import EncoderError

@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 import mfavbs.features.embedding
 import mfavbs.features.parts
 import mfavbs.features.pieces
-from mfavbs.encoders.encoder import Encoder, load_encoder
+from mfavbs.encoders.encoder import Encoder
+from mfavbs.encoders.loading import load_encoder
 from mfavbs.encoders.towers import PixelsTower
 from mfavbs.errors import EncoderError, SourceError, StoreError
 from mfavbs.features import FeatureStore, embed, is_store

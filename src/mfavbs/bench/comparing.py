@@ -24,7 +24,7 @@ from mfavbs.bench.table import row_of, write_tables
 from mfavbs.bench.trial import TrialError, run_trial
 from mfavbs.datasets import DATASETS, open_dataset
 from mfavbs.devices import check_device, pick_device
-from mfavbs.encoders import DEFAULT_ENCODER, check_encoder
+from mfavbs.encoders import DEFAULT_ENCODER, Names, Sizes, Weights, check_encoder
 from mfavbs.errors import SourceError
 from mfavbs.files import user_path
 from mfavbs.images import views_of
@@ -45,9 +45,9 @@ def bench(
     seeds: Sequence[int] = (0, 1, 2),
     n_clusters: int | None = None,
     data: str | Path | None = None,
-    encoder: str = DEFAULT_ENCODER,
-    weights: str | Path | None = None,
-    image_size: int | None = None,
+    encoder: Names = DEFAULT_ENCODER,
+    weights: Weights = None,
+    image_size: Sizes = None,
     grid: int = 0,
     n_views: int = 5,
     augment: str = "default",

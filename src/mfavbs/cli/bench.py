@@ -66,7 +66,7 @@ def bench(
         int | None, typer.Option("-k", "--n-clusters", help="Default: the number of labels.")
     ] = None,
     data: Annotated[Path, typer.Option(help="Folder where the public data set lies.")] = Path("."),
-    encoder: EncoderOption = DEFAULT_ENCODER,
+    encoder: EncoderOption = None,
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
@@ -100,7 +100,7 @@ def bench(
         seeds=numbers,
         n_clusters=n_clusters,
         data=data,
-        encoder=encoder,
+        encoder=encoder or DEFAULT_ENCODER,
         weights=weights,
         image_size=image_size,
         grid=grid,

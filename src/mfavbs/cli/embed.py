@@ -28,13 +28,14 @@ from mfavbs.cli.options import (
     parsed_range,
 )
 from mfavbs.cli.output import counted, print_json, say_left_out, unless
+from mfavbs.encoders import encoder_name
 from mfavbs.images import views_of
 
 
 def embed(
     source: SourceArgument,
     out: Annotated[Path, typer.Option(metavar="STORE", help="Folder of the feature store.")],
-    encoder: EncoderOption = DEFAULT_ENCODER,
+    encoder: EncoderOption = None,
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
     n_views: ViewsOption = 5,
@@ -59,7 +60,8 @@ def embed(
 ) -> None:
     """Encode the images of SOURCE once; when they have changed, those that are new."""
     say = unless(quiet)
-    say(f"Encoding the images of {source} with {encoder}, in {out}")
+    encoder = encoder or [DEFAULT_ENCODER]
+    say(f"Encoding the images of {source} with {encoder_name(encoder)}, in {out}")
     n_views = views_of(augment, n_views)
     from mfavbs.devices import check_device
     from mfavbs.encoders import check_encoder
@@ -74,7 +76,7 @@ def embed(
     check_device(device)
     checked_range(parsed_range(value_range))
     given = {"grid": grid, "n_views": n_views, "augment": augment, "seed": seed}
-    check_store(out, {"encoder": encoder, **given})
+    check_store(out, {"encoder": encoder_name(encoder), **given})
     check_alone(out)
     images = open_images(source, exclude=exclude or ())
     asked = words_of(
@@ -121,9 +123,10 @@ def embed(
         make_compact(out)
         store = FeatureStore.open(out)
     n, v, t, d = store.features.shape
+    widths = f" ({' + '.join(map(str, store.blocks))})" if len(store.blocks) > 1 else ""
     say(
-        f"{counted(n, 'image')}, {counted(v, 'view')} of {counted(t, 'token')} of width {d}: "
-        f"{store.path}"
+        f"{counted(n, 'image')}, {counted(v, 'view')} of {counted(t, 'token')} of width "
+        f"{d}{widths}: {store.path}"
     )
     counts = say_left_out(
         say, store.tables, len(store.failures), len(store.skipped), len(store.notes)

@@ -33,18 +33,30 @@ SourceArgument = Annotated[
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 EncoderOption = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
-        help="open_clip:MODEL/PRETRAINED, timm:MODEL or pixels.",
+        metavar="NAME",
+        help="open_clip:MODEL/PRETRAINED, timm:MODEL or pixels; several times for several, whose "
+        "features are joined.",
+        show_default=DEFAULT_ENCODER,
         autocompletion=one_of("pixels", "timm:", "open_clip:", DEFAULT_ENCODER),
     ),
 ]
 WeightsOption = Annotated[
-    Path | None, typer.Option(help="Local weights of the encoder (.safetensors, .pt).")
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Local weights of the encoder (.safetensors, .pt); of several, one for each in their "
+        "order, - where there is no file.",
+    ),
 ]
 ImageSizeOption = Annotated[
-    int | None,
-    typer.Option(metavar="PX", min=1, help="Edge of a view; default: the encoder's own."),
+    list[int] | None,
+    typer.Option(
+        metavar="PX",
+        min=1,
+        help="Edge of a view, once for all encoders or for each; default: the encoder's own.",
+    ),
 ]
 GridOption = Annotated[
     int, typer.Option(min=0, help="Add the patch tokens, averaged to GRID x GRID.")

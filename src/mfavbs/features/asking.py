@@ -8,20 +8,24 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from mfavbs.encoders import Weights, each_encoder
 from mfavbs.features.store import FeatureStore
-from mfavbs.files import read_json, user_path, write_json
+from mfavbs.files import read_json, write_json
 from mfavbs.images import Images
 
 _ASKED = "asked.json"
 
 
-def words_of(weights: str | Path | None, **asked: Any) -> dict[str, Any]:
-    """What is asked for, and which file of weights: where it is, its size and its time."""
-    if weights is None:
-        return asked
-    path = user_path(weights).resolve()
+def words_of(weights: Weights, **asked: Any) -> dict[str, Any]:
+    """What is asked for, and which files of weights: where they are, their sizes and times."""
+    asked_for = each_encoder(asked["encoder"], weights)
+    files = [one.weights and _file(one.weights.resolve()) for one in asked_for]
+    return asked | {"weights": files} if any(files) else asked
+
+
+def _file(path: Path) -> list[Any]:
     stat = path.stat()
-    return asked | {"weights": [str(path), stat.st_size, stat.st_mtime]}
+    return [str(path), stat.st_size, stat.st_mtime]
 
 
 def remember(out: Path, asked: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from mfavbs.devices import pick_device
-from mfavbs.encoders import Encoder
+from mfavbs.encoders import CombinedEncoder, Encoder
 from mfavbs.errors import SourceError, StoreError
 from mfavbs.features.cache import FeatureCache
 from mfavbs.features.encoding import Encoding, ahead
@@ -50,7 +50,7 @@ _CORES_A_WORKER = 4  # on a CPU: views of an image take 5 ms to draw, 20 to enco
 def embed(
     images: Images,
     out: str | Path,
-    encoder: Encoder,
+    encoder: Encoder | CombinedEncoder,
     *,
     n_views: int = 5,
     augment: str = "default",
@@ -75,7 +75,7 @@ def embed(
         date: images that it holds are known by their content, whatever their names, and are not
         encoded again. An unfinished one goes on from where it was.
     encoder
-        From :func:`mfavbs.load_encoder`.
+        From :func:`mfavbs.load_encoder`, of one or of several.
     n_views
         v >= 1, the clean view counted in; 1 where ``augment`` is ``"none"``.
     augment
@@ -164,7 +164,7 @@ def embed(
     return FeatureStore.open(out)
 
 
-def recipe(encoder: Encoder, views: Views) -> dict[str, Any]:
+def recipe(encoder: Encoder | CombinedEncoder, views: Views) -> dict[str, Any]:
     """All that decides an image's features beside the image: names and plain values, as for JSON.
 
     Two stores with equal recipes hold equal features of equal images.
@@ -219,7 +219,7 @@ def _known(
 def _encode(
     dataset: ImageViews,
     rows: Sequence[int],
-    encoder: Encoder,
+    encoder: Encoder | CombinedEncoder,
     pieces: Pieces,
     n_workers: int | None,
     verbose: bool,

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mfavbs.devices import is_out_of_memory, on_device
-from mfavbs.encoders import Encoder
+from mfavbs.encoders import CombinedEncoder, Encoder
 from mfavbs.errors import EncoderError
 from mfavbs.features.parts import Part, forward_size
 from mfavbs.images import ELEMENTS, Views, views_of_bases
@@ -39,7 +39,7 @@ class Encoding:
         Of the images.
     """
 
-    def __init__(self, encoder: Encoder, views: Views) -> None:
+    def __init__(self, encoder: Encoder | CombinedEncoder, views: Views) -> None:
         self.encoder = encoder
         self.views = views
         self.size = forward_size(encoder)  # views in a forward pass

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from mfavbs.encoders import Encoder
+from mfavbs.encoders import CombinedEncoder, Encoder
 from mfavbs.features.cache import Cached
 from mfavbs.features.pieces import Seen
 from mfavbs.images import Base
@@ -96,7 +96,7 @@ class Part:
         return lost
 
 
-def forward_size(encoder: Encoder) -> int:
+def forward_size(encoder: Encoder | CombinedEncoder) -> int:
     """Views in every forward pass: what is missing is filled up with black.
 
     The last bits of a feature differ with the size of the batch, not with its other images.
@@ -104,7 +104,7 @@ def forward_size(encoder: Encoder) -> int:
     return _FORWARD.get(encoder.device.type, _FORWARD_ELSEWHERE)
 
 
-def batch_size(encoder: Encoder, n_views: int) -> int:
+def batch_size(encoder: Encoder | CombinedEncoder, n_views: int) -> int:
     """How many images, with ``n_views`` views each, are encoded at a time.
 
     So many that their views fill whole forward passes, but for one view in twenty at most.

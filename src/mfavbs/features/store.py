@@ -101,6 +101,11 @@ class FeatureStore:
         return None if self.manifest["label"].null_count else self.manifest["label"].to_pylist()
 
     @property
+    def blocks(self) -> tuple[int, ...]:
+        """Widths of the encoders' blocks, which side by side are d; (d,) for one encoder."""
+        return tuple(self.parameters.get("blocks") or self.features.shape[3:])
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """All that decided its features beside the images, as far as its schema records it."""
         return {k: v for k, v in self.parameters.items() if k not in _OF_THE_SOURCE}
