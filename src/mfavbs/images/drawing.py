@@ -24,7 +24,8 @@ TO_GREY = np.tile(LUMA, (3, 1))
 YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 FROM_YIQ = np.linalg.inv(YIQ)
 
-_AS_IT_IS = (np.eye(3), np.zeros((3, 3)))
+_SAME = np.eye(3)
+_AS_IT_IS = (_SAME, np.zeros((3, 3)))
 _IN_PLACE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
@@ -228,16 +229,16 @@ def colour_of(steps: list[tuple[str, float]], grey: bool) -> tuple[np.ndarray, n
 
     The mean is the view's, which contrast is drawn towards or away from.
     """
-    matrix, of_mean = np.eye(3), np.zeros((3, 3))
+    matrix, of_mean = _AS_IT_IS
     for step, factor in steps:
         if step == "contrast":
             pivot = TO_GREY @ (matrix + of_mean)
             matrix, of_mean = factor * matrix, factor * of_mean + (1 - factor) * pivot
             continue
         if step == "brightness":
-            change = factor * np.eye(3)
+            change = factor * _SAME
         elif step == "saturation":
-            change = factor * np.eye(3) + (1 - factor) * TO_GREY
+            change = factor * _SAME + (1 - factor) * TO_GREY
         else:  # hue, in turns from red towards yellow
             cos, sin = math.cos(2 * math.pi * factor), math.sin(2 * math.pi * factor)
             change = FROM_YIQ @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]]) @ YIQ
