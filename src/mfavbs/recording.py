@@ -18,6 +18,7 @@ import numpy as np
 
 from mfavbs import __version__, runs
 from mfavbs.devices import peak_memory_mib
+from mfavbs.features import nearest_own
 from mfavbs.sources import Features
 
 _KMEANS_STARTS = 10
@@ -76,6 +77,7 @@ def record_run(
         "n_clusters": k,
         "n_clusters_found": len(np.unique(clusters)),
         "losses": losses,
+        "views_nearest_own": nearest_own(features.array),
     }
     metrics |= _scores(features, clusters, truth, k, asked["seed"], seconds)
     metrics |= {"seconds": seconds, "peak_memory_mib": peak_memory_mib()}

@@ -387,6 +387,7 @@ def test_augment_is_the_runs_and_none_is_one_view(tmp_path: Path) -> None:
         record = json.loads((tmp_path / augment / "run.json").read_text(encoding="utf-8"))
         assert record["encoder"]["augment"] == augment
         assert record["encoder"]["n_views"] == n_views
+        assert ("nearer to their own image than to 7 others: " in ended.err) == (n_views > 1)
         told = mfavbs(*asked, "--out", augment, folder=tmp_path)
         assert told.code == 1
         assert f"--augment {augment}" in told.err

@@ -274,6 +274,7 @@ def test_from_the_command_line(source, tmp_path):
     first = run(*command, folder=tmp_path)
     assert first.code == 0, first.err
     assert json.loads(first.out)["changes"] == {}
+    assert json.loads(first.out)["views_nearest_own"]["n_images"] == 12
     again = run(*command, folder=tmp_path)
     assert (again.code, "Nothing to do: 0 new, 0 changed, 0 gone, 13 kept" in again.err) == (
         0,

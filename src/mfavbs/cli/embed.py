@@ -27,7 +27,7 @@ from mfavbs.cli.options import (
     WorkersOption,
     parsed_range,
 )
-from mfavbs.cli.output import counted, print_json, say_left_out, unless
+from mfavbs.cli.output import counted, print_json, say_left_out, say_views, unless
 from mfavbs.encoders import encoder_name
 from mfavbs.images import views_of
 
@@ -65,7 +65,14 @@ def embed(
     n_views = views_of(augment, n_views)
     from mfavbs.devices import check_device
     from mfavbs.encoders import check_encoder
-    from mfavbs.features import FeatureStore, check_store, nothing_new, remember, words_of
+    from mfavbs.features import (
+        FeatureStore,
+        check_store,
+        nearest_own,
+        nothing_new,
+        remember,
+        words_of,
+    )
     from mfavbs.features import compact as make_compact
     from mfavbs.files import user_path
     from mfavbs.images import checked_range, open_images
@@ -128,8 +135,10 @@ def embed(
         f"{counted(n, 'image')}, {counted(v, 'view')} of {counted(t, 'token')} of width "
         f"{d}{widths}: {store.path}"
     )
+    nearest = nearest_own(store.features)
+    say_views(say, nearest)
     counts = say_left_out(
         say, store.tables, len(store.failures), len(store.skipped), len(store.notes)
     )
-    shape = [n, v, t, d]
-    print_json({"store": str(out), "shape": shape, "changes": changed, **counts}, as_json)
+    about = {"store": str(out), "shape": [n, v, t, d], "changes": changed}
+    print_json(about | {"views_nearest_own": nearest, **counts}, as_json)

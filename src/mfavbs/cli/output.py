@@ -52,6 +52,14 @@ def say_left_out(
     return {"n_failures": n_failures, "n_skipped": n_skipped, "n_warnings": n_warnings}
 
 
+def say_views(say: Say, nearest: dict[str, Any] | None) -> None:
+    """How near the random views of images are to these, see `mfavbs.features.nearest_own`."""
+    if nearest:
+        share = f"{100 * nearest['share']:.0f} %"
+        others = counted(nearest["n_images"] - 1, "other")
+        say(f"Random views that are nearer to their own image than to {others}: {share}")
+
+
 def say_scores(say: Say, rows: dict[str, dict[str, float]]) -> None:
     say(f"{'':10} {'ACC':>6} {'NMI':>6} {'ARI':>6}")
     for name, s in rows.items():
@@ -79,6 +87,7 @@ def report_run(run: "Run", say: Say, as_json: bool) -> None:
     counts = say_left_out(
         say, run.folder, metrics["n_failures"], len(run.skipped), metrics.get("n_warnings", 0)
     )
+    say_views(say, metrics.get("views_nearest_own"))
     if metrics.get("scores"):
         say_scores(say, {"mfavbs": metrics["scores"], **metrics["baselines"]})
     say(f"Clusters: {run.folder / 'labels.csv'}")

@@ -1,3 +1,4 @@
+from .agreement import nearest_own
 from .asking import nothing_new, remember, words_of
 from .cache_files import CacheFile, cache_folder, list_cache, prune_cache
 from .embedding import embed
@@ -16,6 +17,7 @@ __all__ = [
     "embed",
     "is_store",
     "list_cache",
+    "nearest_own",
     "nothing_new",
     "prune_cache",
     "remember",
