@@ -120,7 +120,7 @@ def test_commands_and_python_of_the_how_to_in_their_order(
     *_, from_json, from_loop = out
     assert set(json.loads(from_json)) == {
         *("run", "n_images", "n_failures", "n_skipped", "n_warnings"),
-        *("n_clusters", "n_clusters_found", "seconds", "peak_memory_mib"),
+        *("n_clusters", "n_clusters_found", "seconds", "peak_memory_mib", "views_nearest_own"),
     }
     assert "this loop {'acc': 0." in from_loop
 
