@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from mfavbs.devices import pick_device
-from mfavbs.encoders.encoder import Encoder, load_encoder
+from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.features.embedding import batch_size, embed
 from mfavbs.images import Images, decode, open_images
 from mfavbs.images.views import Views

@@ -34,7 +34,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mfavbs.devices import on_device, pick_device
-from mfavbs.encoders.encoder import Encoder, load_encoder
+from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.features import FeatureStore
 from mfavbs.features import embedding as embedding_module
 from mfavbs.features.cache import FeatureCache

@@ -9,6 +9,7 @@ in any order, and an image's views do not depend on which others are drawn with 
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -28,21 +29,21 @@ _N_NUMBERS = 39
 
 ELEMENTS = 64_000_000  # of the largest arrays, for the images that are drawn together
 _STEPS = 2048  # a resampling weight is a whole number of them: all that float16 can tell near 1
+_ALIGNED = 8  # numbers: products of other edges are slower on a GPU
 _FINER = 2**14  # to which weights are rounded before they are summed
 
 
 def _cubic(x: Tensor) -> Tensor:  # Pillow's, and torch's where it antialiases
-    x = x.abs()
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = -0.5 * (x - 1) * (x - 2) * (x - 2)
-    return torch.where(x < 1, near, torch.where(x < 2, far, 0))
+    far = (2 - x.abs()).clamp_(min=0)
+    near = (far - 1).clamp_(min=0)
+    return 0.5 * far * far * (far - 1) + near * near * (1 - 2 * near)
 
 
 def _triangle(x: Tensor) -> Tensor:
     return (1 - x.abs()).clamp_(min=0)
 
 
-FILTERS = {"bicubic": _cubic, "bilinear": _triangle}
+FILTERS = {"bicubic": (_cubic, 2), "bilinear": (_triangle, 1)}  # and how far each reaches
 
 
 def elements(height: int, width: int, n_views: int, s: int) -> int:
@@ -128,7 +129,7 @@ def _drawn(
     n, v = numbers.shape[:2]
     table = on_device(numbers, pixels.device)  # (n, v, m)
     canvas = _canvas(pixels, places, sizes)  # (n, 3, h, w)
-    views = _resampled(canvas, table, s, framing.interpolation)  # (n v, 3, s, s)
+    views = _resampled(canvas, table, numbers, s, framing.interpolation)  # (n v, 3, s, s)
     table = table.flatten(0, 1)  # (n v, m)
     views = _coloured(views, table)
     if (numbers[..., [4, _SPAN + 4]] < s).any():
@@ -143,9 +144,9 @@ def _drawn(
 def _canvas(pixels: Tensor, places: np.ndarray, sizes: Sequence[tuple[int, int]]) -> Tensor:
     """Images of unlike sizes in the room of the largest, (n, 3, h, w).
 
-    What is over there has the weight zero.
+    What is over, at least a row and a column, has the weight zero.
     """
-    height, width = np.max(sizes, axis=0).tolist()
+    height, width = (np.max(sizes, axis=0) // _ALIGNED * _ALIGNED + _ALIGNED).tolist()
     table = on_device(np.column_stack([places, np.array(sizes)]), pixels.device)  # (n, 3) int64
     start, h, w = table[:, :, None, None].unbind(1)  # (n, 1, 1) each
     y = torch.arange(height, device=pixels.device)[:, None]
@@ -160,21 +161,20 @@ def _number_type(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
-def _resampled(canvas: Tensor, table: Tensor, s: int, interpolation: str) -> Tensor:
+def _resampled(
+    canvas: Tensor, table: Tensor, numbers: np.ndarray, s: int, interpolation: str
+) -> Tensor:
     """Crops of the images, flipped where they are, as Pillow resamples: across, then down."""
-    n, _, height, width = canvas.shape
-    v = table.shape[1]
-    flip = table[..., _FLIP] > 0
-    across = _weights(table[..., _COLUMNS], flip, width, s, interpolation)  # (n, v, s, w)
-    down = _weights(table[..., _ROWS], torch.zeros_like(flip), height, s, interpolation)
-    across, down = across.to(canvas.dtype), down.to(canvas.dtype)
+    (n, v), height = numbers.shape[:2], canvas.shape[2]
+    across = _weights(canvas, table, numbers, _COLUMNS, s, interpolation)  # (n, v, s, w)
+    down = _weights(canvas, table, numbers, _ROWS, s, interpolation)  # (n, v, s, h)
     with _summed_in_float32(canvas.device):
         half = canvas.flatten(1, 2) @ across.flatten(1, 2).mT  # (n, 3 h, v s)
         half = half.round_().clamp_(0, 255)
         half = half.view(n, 3, height, v, s).permute(0, 3, 2, 1, 4)  # (n, v, h, 3, s)
         views = down.flatten(0, 1) @ half.reshape(n * v, height, 3 * s)  # (n v, s, 3 s)
-    views = views.float().round_().clamp_(0, 255)
-    return views.view(n * v, s, 3, s).transpose(1, 2)  # (n v, 3, s, s)
+    views = views.round_().clamp_(0, 255).view(n * v, s, 3, s)
+    return views.transpose(1, 2).float()  # (n v, 3, s, s)
 
 
 @contextlib.contextmanager
@@ -192,46 +192,61 @@ def _summed_in_float32(device: torch.device) -> Iterator[None]:
         settings.allow_fp16_reduced_precision_reduction = before
 
 
-def _weights(spans: Tensor, flip: Tensor, edge: int, s: int, interpolation: str) -> Tensor:
+def _weights(
+    canvas: Tensor, table: Tensor, numbers: np.ndarray, span: slice, s: int, interpolation: str
+) -> Tensor:
     """What each pixel of an edge gives to each of a view: (n, v, s, edge), rows sum to about 1.
 
     Parameters
     ----------
-    spans, flip
-        (n, v, 6) and (n, v).
-    edge, s
-        Pixels of the image's edge, and of the view's.
+    canvas
+        (n, 3, h, w); the weights are of its number type.
+    table, numbers
+        (n, v, m) on the device, and here.
+    span
+        ``_ROWS`` or ``_COLUMNS``.
+    s
+        Edge of a view.
     interpolation
         One of ``FILTERS``.
     """
-    start, length, low, high, size, at = spans[..., None, None, :].unbind(-1)  # (n, v, 1, 1) each
-    i = torch.arange(s, device=spans.device)[:, None] - at  # (n, v, s, 1), of the crop
-    i = torch.where(flip[..., None, None], size - 1 - i, i)
+    filtered, reach = FILTERS.get(interpolation, FILTERS["bicubic"])  # of another, views come drawn
+    start, length, low, high, size, at = table[:, :, None, None, span].unbind(-1)  # (n, v, 1, 1)
+    i = torch.arange(s, device=table.device)[:, None] - at  # (n, v, s, 1), of the crop
+    if span == _COLUMNS:
+        i = torch.where(table[:, :, _FLIP, None, None] > 0, size - 1 - i, i)
     scale = length / size
-    centre = start + (i + 0.5) * scale
-    x = torch.arange(edge, device=spans.device) + 0.5  # (edge,)
-    filtered = FILTERS.get(interpolation, _cubic)  # of another, views come drawn
-    weights = filtered((x - centre) / scale.clamp(min=1))  # (n, v, s, edge)
-    weights = weights * ((x > low) & (x < high) & (i >= 0) & (i < size))
+    centre, wide = start + (i + 0.5) * scale, scale.clamp(min=1)
+    # Of the few pixels within the filter's reach:
+    scales = numbers[..., span][..., 1] / numbers[..., span][..., 4]
+    taps = math.ceil(2 * reach * max(1.0, float(scales.max()))) + 1
+    x = (centre - reach * wide - 0.5).ceil() + torch.arange(taps, device=table.device)
+    inside = (x >= low) & (x < high) & (i >= 0) & (i < size)
+    weights = filtered((x + 0.5 - centre) / wide) * inside  # (n, v, s, taps)
     weights = (weights * _FINER).round_()
     total = weights.sum(-1, keepdim=True).clamp_(min=1)
-    return (weights / total).mul_(_STEPS).round_().div_(_STEPS)
+    weights = (weights / total).mul_(_STEPS).round_().div_(_STEPS)
+    edge = canvas.shape[2] if span == _ROWS else canvas.shape[3]
+    place = torch.where(inside, x, edge - 1).long()  # the last belongs to no image
+    dense = canvas.new_zeros((*place.shape[:3], edge))
+    return dense.scatter_(-1, place, weights.to(canvas.dtype))
 
 
 def _coloured(views: Tensor, table: Tensor) -> Tensor:
     """Each view by its own map of RGB, (b, 3, s, s) float32."""
-    sums = views.to(torch.int32).sum((2, 3), dtype=torch.int64)  # what is to be filled is 0
+    sums = views.to(torch.int32).sum((2, 3), dtype=torch.int32)  # what is to be filled is 0
     pixels = table[:, 4] * table[:, _SPAN + 4]  # (b,)
-    mean = sums.float() / pixels[:, None]  # (b, 3)
-    matrix = table[:, _MATRIX].unflatten(1, (3, 3))
-    offset = _mapped(table[:, _OF_MEAN].unflatten(1, (3, 3)), mean[..., None, None])
-    return (_mapped(matrix, views) + offset).round_().clamp_(0, 255)
+    mean = sums / pixels[:, None]  # (b, 3)
+    nothing = torch.zeros_like(mean)[..., None, None]
+    offset = _mapped(table[:, _OF_MEAN], mean[..., None, None], nothing)  # (b, 3, 1, 1)
+    return _mapped(table[:, _MATRIX], views, offset).round_().clamp_(0, 255)
 
 
-def _mapped(matrix: Tensor, x: Tensor) -> Tensor:
-    """(b, 3, 3) of (b, 3, h, w), colour by colour: a product's sums would depend on its size."""
-    first, second, third = matrix[..., None, None].unbind(2)  # (b, 3, 1, 1) each
-    return first * x[:, :1] + second * x[:, 1:2] + third * x[:, 2:]
+def _mapped(matrix: Tensor, x: Tensor, offset: Tensor) -> Tensor:
+    """(b, 9) of (b, 3, h, w), colour by colour: a product's sums would depend on its size."""
+    first, second, third = matrix.view(-1, 3, 3, 1, 1).unbind(2)  # (b, 3, 1, 1) each
+    mapped = torch.addcmul(offset, first, x[:, :1])
+    return mapped.addcmul_(second, x[:, 1:2]).addcmul_(third, x[:, 2:])
 
 
 def _filled(views: Tensor, table: Tensor, fill: tuple[int, int, int]) -> Tensor:
@@ -249,7 +264,8 @@ def _filled(views: Tensor, table: Tensor, fill: tuple[int, int, int]) -> Tensor:
 def _shifted(views: Tensor, table: Tensor) -> Tensor:
     theta = table[:, _AFFINE].unflatten(1, (2, 3))
     grid = F.affine_grid(theta, list(views.shape), align_corners=False)
-    moved = F.grid_sample(views, grid, "bilinear", padding_mode="border", align_corners=False)
+    middle = 1 - 1 / views.shape[-1]  # of the outermost pixels: MPS has no padding_mode="border"
+    moved = F.grid_sample(views, grid.clamp(-middle, middle), align_corners=False)
     return moved.round_().clamp_(0, 255)
 
 
