@@ -1,8 +1,13 @@
 """In: sizes. Out: features of images in well-separated clusters on the sphere, and a network."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
+from mfavbs.files import write_json, write_reasons
 from mfavbs.model.network import Network
 
 
@@ -25,3 +30,26 @@ def small_network(features, k=3, n_cluster_heads=2, dim=8, seed=0, **mfavbs):
         network = Network(features.shape[3], features.shape[2], k, n_cluster_heads, dim, **options)
     network.fit_projection(features, torch.Generator().manual_seed(seed))
     return network, network.project(features)
+
+
+def save_store(folder: Path, y, features) -> Path:
+    """A feature store as `mfavbs embed` leaves one of images in a sub-folder for each label."""
+    folder.mkdir()
+    np.save(folder / "features.npy", features.astype(np.float16))
+    n = len(features)
+    columns = {
+        "row": range(n),
+        "path": [f"{label}/{i}.png" for i, label in enumerate(y)],
+        "size": [1] * n,
+        "mtime": [0.0] * n,
+        "hash": [f"{i:016x}" for i in range(n)],
+        "label": [str(label) for label in y],
+    }
+    pq.write_table(
+        pa.table({name: list(c) for name, c in columns.items()}), folder / "manifest.parquet"
+    )
+    write_reasons(folder / "failures.csv", [])
+    made_by = {"encoder": "pixels", "weights_hash": "", "image_size": 8, "grid": 0, "n_views": 2}
+    made_by |= {"augmentation": "shift", "views_version": 2}
+    write_json(folder / "store.json", {"schema": 1, **made_by, "seed": 0, "source": {}})
+    return folder

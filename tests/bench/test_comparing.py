@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import ended, mfavbs, start
-from feature_blobs import blobs
+from feature_blobs import blobs, save_store
 from image_files import COLOURS, paint
 from killing import members, wait_until
 
@@ -24,30 +23,6 @@ from mfavbs.bench.table import markdown, row_of
 from mfavbs.bench.trial import TrialError, run_trial
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.features.store import FeatureStore
-from mfavbs.files import write_json, write_reasons
-
-
-def save_store(folder: Path, y, features) -> Path:
-    """A feature store as `mfavbs embed` leaves one of images in a sub-folder for each label."""
-    folder.mkdir()
-    np.save(folder / "features.npy", features.astype(np.float16))
-    n = len(features)
-    columns = {
-        "row": range(n),
-        "path": [f"{label}/{i}.png" for i, label in enumerate(y)],
-        "size": [1] * n,
-        "mtime": [0.0] * n,
-        "hash": [f"{i:016x}" for i in range(n)],
-        "label": [str(label) for label in y],
-    }
-    pq.write_table(
-        pa.table({name: list(c) for name, c in columns.items()}), folder / "manifest.parquet"
-    )
-    write_reasons(folder / "failures.csv", [])
-    made_by = {"encoder": "pixels", "weights_hash": "", "image_size": 8, "grid": 0, "n_views": 2}
-    made_by |= {"augmentation": "shift", "views_version": 2}
-    write_json(folder / "store.json", {"schema": 1, **made_by, "seed": 0, "source": {}})
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from feature_blobs import blobs
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from mfavbs.bench.peers import classical, scan, temi, turtle
 from mfavbs.bench.peers.contrastive_clustering import contrastive_clustering
+from mfavbs.bench.peers.mfavbs_0_1 import mfavbs_0_1
 from mfavbs.errors import MfavbsError
 from mfavbs.metrics import accuracy
 from mfavbs.model.neighbours import nearest_neighbours
@@ -59,7 +61,9 @@ def test_it_leaves_the_callers_random_numbers_alone(name):
 
 
 @pytest.mark.slow  # numba compiles for half a minute
-@pytest.mark.parametrize(("name", "package"), [("umap_kmeans", "umap"), ("evoc", "evoc")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("umap_kmeans", "umap"), ("umap_mixture", "umap"), ("evoc", "evoc")]
+)
 def test_an_optional_peer_finds_clusters_that_lie_apart(name, package):
     pytest.importorskip(package)
     peer = getattr(classical, name)
@@ -200,3 +204,20 @@ def test_turtle_finds_a_partition_that_a_line_separates():
     labels = QUICK["turtle"](FEATURES, 4, 0)
     assert LogisticRegression(C=100).fit(x, labels).score(x, labels) == 1
     assert np.bincount(labels, minlength=4).min() > 0.8 * len(x) / 4  # γ keeps them equally large
+
+
+# Of MFAVBsClustering(4, random_state=0) in mfavbs 0.1, on blobs that it does not quite tell apart.
+LABELS_OF_0_1 = "013201320120012201323132013201331132013201300131010201310032"
+
+
+@pytest.mark.slow  # 300 steps
+def test_mfavbs_0_1_answers_what_it_answered():
+    X, _ = blobs(60, n_views=4, n_features=16, k=4, noise=0.45)
+    X = np.concatenate([X, X[:7]])  # copies are labelled and change nothing
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    labels = mfavbs_0_1(X, 4, 0)
+    torch.testing.assert_close(torch.rand(3), expected)
+    assert adjusted_rand_score(list(LABELS_OF_0_1), labels[:60]) == 1
+    np.testing.assert_array_equal(labels[60:], labels[:7])

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     begun = {"schema": 2, "encoder": "pixels", "grid": 0, "n_views": 5, "seed": 1}
     (folder / "store" / "progress.json").write_text(json.dumps(begun))
     np.save(folder / "features.npy", np.eye(8, 4))
+    (folder / "suite.toml").write_text('methods = ["kmeans"]\nsets = [{source = "nowhere"}]')
     return folder
 
 
@@ -48,6 +49,8 @@ def answer(folder: Path, *arguments: str) -> tuple[int, list[str], set[str]]:
 CLUSTER = ("cluster", "photos", "-k", "2", "--encoder", "pixels")
 EMBED = ("embed", "photos", "--encoder", "pixels", "--out")
 REFUSED = {
+    "no such suite": (("bench", "--suite", "nowhere.toml"), "nowhere.toml cannot be read"),
+    "no such set of a suite": (("bench", "--suite", "suite.toml"), "no set 'nowhere'"),
     "no such source": (("cluster", "nowhere", "-k", "2"), "nowhere does not exist"),
     "one cluster": (("cluster", "photos", "-k", "1"), "-k 1 should be >= 2"),
     "more clusters than images": (("cluster", "photos", "-k", "7"), "-k 7"),

@@ -1,11 +1,15 @@
 from .ablations import OURS
 from .comparing import bench
 from .peers import PEERS
+from .suite import bench_suite
+from .suite_table import print_suite
 from .table import print_table
 
 __all__ = [
     "OURS",
     "PEERS",
     "bench",
+    "bench_suite",
+    "print_suite",
     "print_table",
 ]

@@ -28,8 +28,11 @@ def check_methods(names: list[str]) -> None:
             raise MfavbsError(f"No method {name!r}; expected one of {', '.join(known)}.{hint}")
 
 
-def parameters_of(name: str) -> dict[str, Any]:
-    """Every parameter of a method, the defaults included: what its results depend on."""
+def parameters_of(name: str, changed: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Every parameter of a method, the defaults included: what its results depend on.
+
+    ``changed`` are parameters of the estimator; raises `MfavbsError` for one that it has not.
+    """
     if name in PEERS:
         _, _, _, *rest = inspect.signature(_peer(PEERS[name])).parameters.values()
         return {p.name: p.default for p in rest if p.default is not p.empty}
@@ -37,7 +40,13 @@ def parameters_of(name: str) -> dict[str, Any]:
 
     elsewhere = ("n_clusters", "device", "random_state", "verbose")
     defaults = MFAVBsClustering().get_params()
-    return {k: v for k, v in defaults.items() if k not in elsewhere} | OURS[name]
+    found = {k: v for k, v in defaults.items() if k not in elsewhere}
+    for key in changed or {}:
+        if key not in found:
+            close = get_close_matches(key, found, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise MfavbsError(f"{name} has no parameter {key!r} to change.{hint}")
+    return found | OURS[name] | (changed or {})
 
 
 def prepare(name: str, features: np.ndarray, device: str = "cpu") -> np.ndarray:
@@ -60,13 +69,21 @@ def prepare(name: str, features: np.ndarray, device: str = "cpu") -> np.ndarray:
     return features if n_tokens is None else with_tokens(features, n_tokens)
 
 
-def cluster(name: str, features: np.ndarray, k: int, seed: int, device: str) -> np.ndarray:
-    """Labels (n,) of one method."""
+def cluster(
+    name: str,
+    features: np.ndarray,
+    k: int,
+    seed: int,
+    device: str,
+    changed: dict[str, Any] | None = None,
+) -> np.ndarray:
+    """Labels (n,) of one method; ``changed`` are parameters of the estimator."""
     if name in PEERS:
         return _peer(PEERS[name])(features, k, seed)
     from mfavbs.model import MFAVBsClustering
 
     parameters = {key: value for key, value in OURS[name].items() if key != "tokens"}
+    parameters |= changed or {}
     return MFAVBsClustering(k, random_state=seed, device=device, **parameters).fit_predict(features)
 
 

@@ -85,21 +85,31 @@ def _child(
     n_threads: int,
     log: Path,
 ) -> None:
+    begin_child(log)
+    try:
+        answer: Any = _run(store, method, k, seed, device, n_threads)
+    except Exception as error:
+        answer = reason_of(error)
+    there.send(answer)
+
+
+def begin_child(log: Path) -> None:
+    """Let this process end with its parent, and only so; what it prints goes to ``log``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with open(log, "wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    try:
-        answer: Any = _run(store, method, k, seed, device, n_threads)
-    except Exception as error:
-        import traceback
 
-        traceback.print_exc()
-        kind = "" if isinstance(error, MfavbsError) else f"{type(error).__name__}: "
-        answer = f"{kind}{error}".strip()
-        answer = next(iter(answer.splitlines()), type(error).__name__)
-    there.send(answer)
+
+def reason_of(error: Exception) -> str:
+    """Why a method failed, in one line; its traceback goes to the log."""
+    import traceback
+
+    traceback.print_exc()
+    kind = "" if isinstance(error, MfavbsError) else f"{type(error).__name__}: "
+    text = f"{kind}{error}".strip()
+    return next(iter(text.splitlines()), type(error).__name__)
 
 
 def _end_with_parent() -> None:

@@ -22,13 +22,26 @@ from mfavbs.cli.output import counted, print_json, unless
 from mfavbs.files import output_name
 
 LabelledArgument = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="SOURCE",
         help="Images in a sub-folder for each label (a folder or a .tar), a feature store of "
         "such images, or the name of a public data set.",
     ),
 ]
+
+
+_OF_SUITES = (
+    "suite",
+    "summary",
+    "out",
+    "data",
+    "weights",
+    "n_workers",
+    "device",
+    "quiet",
+    "as_json",
+)
 
 
 def _method_names(incomplete: str) -> list[str]:
@@ -50,7 +63,18 @@ MethodsOption = Annotated[
 
 
 def bench(
-    source: LabelledArgument,
+    context: typer.Context,
+    source: LabelledArgument = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of SOURCE: a TOML file of sets, encoders, methods and seeds.",
+        ),
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Of a suite: sum up what was run, and run nothing.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Default: bench-NAME in this folder.")] = None,
     methods: MethodsOption = None,
     peers: Annotated[
@@ -65,7 +89,10 @@ def bench(
     n_clusters: Annotated[
         int | None, typer.Option("-k", "--n-clusters", help="Default: the number of labels.")
     ] = None,
-    data: Annotated[Path, typer.Option(help="Folder where the public data set lies.")] = Path("."),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder where the public data set lies, or those of a suite."),
+    ] = None,
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
@@ -77,7 +104,24 @@ def bench(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare mfavbs with its ablations and its peers on labelled images, as a table."""
+    """Compare mfavbs with its ablations and its peers on labelled images, as a table.
+
+    With `--suite FILE` on many sets at once; `--data` and `--weights` are then the folders that
+    the file's paths begin at, and everything else stands in the file.
+    """
+    if (source is None) == (suite is None):
+        raise typer.BadParameter("give either a SOURCE or --suite FILE")
+    if suite is not None:
+        _refuse_all_but(context)
+        out = out or Path(f"bench-{output_name(suite)}")
+        if len(weights or []) > 1:
+            raise typer.BadParameter("--weights of a suite is one folder of all of them")
+        folder = weights[0] if weights else None
+        _bench_suite(suite, out, data, folder, summary, n_workers, device, quiet, as_json)
+        return
+    if summary:
+        raise typer.BadParameter("--summary is of a suite: give --suite FILE")
+    assert source is not None
     from mfavbs.bench import OURS, PEERS
 
     names = [name.strip() for word in methods or [] for name in word.split(",") if name.strip()]
@@ -93,7 +137,7 @@ def bench(
     from mfavbs.bench import bench as run
     from mfavbs.bench import print_table
 
-    summary = run(
+    found = run(
         source,
         names,
         out=out,
@@ -111,9 +155,48 @@ def bench(
         verbose=not quiet,
     )
     if not quiet:
-        print_table(summary)
-    print_json(summary, as_json)
-    if not any(row["n_seeds"] for row in summary["rows"]):
+        print_table(found)
+    print_json(found, as_json)
+    if not any(row["n_seeds"] for row in found["rows"]):
+        raise typer.Exit(1)
+
+
+def _refuse_all_but(context: typer.Context) -> None:
+    """A suite's file says the rest: an option that would change nothing is an error."""
+    for name in context.params:
+        given = context.get_parameter_source(name)
+        if name not in _OF_SUITES and given is not None and given.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{name.replace('_', '-')} stands in the file of a suite")
+
+
+def _bench_suite(
+    suite: Path,
+    out: Path,
+    data: Path | None,
+    weights: Path | None,
+    only_summary: bool,
+    n_workers: int | None,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    unless(quiet)(f"Comparing by {suite}, in {out}")
+    from mfavbs.bench import bench_suite, print_suite
+
+    found = bench_suite(
+        suite,
+        out=out,
+        data=data,
+        weights=weights,
+        only_summary=only_summary,
+        n_workers=n_workers,
+        device=device,
+        verbose=not quiet,
+    )
+    if not quiet:
+        print_suite(found)
+    print_json(found, as_json)
+    if not found["cells"]:
         raise typer.Exit(1)
 
 

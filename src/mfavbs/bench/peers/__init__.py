@@ -11,15 +11,18 @@ PEERS: dict[str, str] = {
     "gmm": "classical.gaussian_mixture",
     "spectral": "classical.spectral",
     "umap": "classical.umap_kmeans",
+    "umap-gmm": "classical.umap_mixture",
     "evoc": "classical.evoc",
     "cc": "contrastive_clustering.contrastive_clustering",
     "scan": "scan.scan",
     "temi": "temi.temi",
     "turtle": "turtle.turtle",
+    "mfavbs-0.1": "mfavbs_0_1.mfavbs_0_1",
 }
 # What lets a peer compile itself before its seconds are counted.
 WARM_UPS: dict[str, str] = {
     "umap": "classical.compile_umap",
     "umap-projected": "classical.compile_umap",
+    "umap-gmm": "classical.compile_umap",
     "evoc": "classical.compile_evoc",
 }

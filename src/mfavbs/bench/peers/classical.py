@@ -120,6 +120,18 @@ def umap_kmeans(features: np.ndarray, k: int, seed: int) -> np.ndarray:
     return _umap_kmeans(mean_embedding(features), k, seed)
 
 
+def umap_mixture(features: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """A Gaussian mixture with full covariances on the same UMAP, best of 10 starts.
+
+    Raises
+    ------
+    MfavbsError
+        umap-learn is not installed.
+    """
+    embeddings = _umap(mean_embedding(features), seed).astype(np.float64)
+    return GaussianMixture(k, n_init=_STARTS, random_state=seed).fit_predict(embeddings)
+
+
 def compile_umap(features: np.ndarray) -> None:
     """Let numba compile what UMAP runs on so many images: up to minutes that are nobody's method.
 
