@@ -181,6 +181,7 @@ WRONG = {
     "a set without encoder": (DIGITS.replace("encoder", "group"), "no encoder for digits"),
     "a wrong type": (DIGITS.replace("200", '"200"'), "limit should be a number"),
     "wrong seeds": (DIGITS.replace("[0, 1]", '["a"]'), "should be a list of numbers"),
+    "an encoder of numbers": (DIGITS + "[[encoders]]\nname = [1]", "should be a list of texts"),
     "two of one name": (DIGITS.replace('"spectral"', '"kmeans"'), "two are called method"),
     "parameters of a peer": (
         DIGITS.replace('"kmeans"', '{name = "kmeans", parameters = {a = 1}}'),

@@ -70,7 +70,7 @@ def bench_suite(
         _check_folder(out)
         check_alone(out)
     elif not (out / TRIALS).is_file():
-        raise RunError(f"{out} holds no {TRIALS}; run the suite without --summary first")
+        raise RunError(f"{out} holds no {TRIALS}; run the suite first")
     with alone_in(out):
         if not only_summary:
             _run_missing(suite, out, n_workers, device, verbose)
@@ -134,6 +134,9 @@ def _about(
         "set": wanted.name,
         "group": wanted.group,
         "encoder": encoder.label,
+        "image_size": wanted.image_size,
+        "augment": wanted.augment,
+        "views": suite.n_views,
         "limit": suite.limit,
         "method": method.label,
         "name": method.name,
@@ -190,7 +193,7 @@ def _sum_up(suite: Suite, name: str, out: Path) -> dict[str, Any]:
         if key in latest
     ]
     if not trials:
-        raise MfavbsError(f"{out / TRIALS} holds no trial of this suite; run it without --summary")
+        raise MfavbsError(f"{out / TRIALS} holds no trial of this suite; run it first")
     labels = [method.label for method in suite.methods]
     peers = [m.label for m in suite.methods if m.name in PEERS and not m.name.startswith(_OURS)]
     variants = [m.label for m in suite.methods if m.name not in PEERS]
@@ -214,5 +217,5 @@ def _sum_up(suite: Suite, name: str, out: Path) -> dict[str, Any]:
 
 def _asked(trial: dict[str, Any]) -> str:
     """What the suite's file asks for in a trial, whatever it calls the method."""
-    names = ("set", "encoder", "limit", "name", "changed", "seed")
+    names = ("set", "encoder", "image_size", "augment", "views", "limit", "name", "changed", "seed")
     return repr([_sorted(trial.get(name)) for name in names])

@@ -33,10 +33,10 @@ _OF_SET = {
     **{"name": str, "source": str, "group": str, "k": int},
     **{"image_size": int, "augment": str, "encoder": str},
 }
-_OF_ENCODER = {"name": (str, list), "weights": (str, list), "label": str}
-_IN_WORDS = {
+_OF_ENCODER: dict[str, Any] = {"name": (str, list), "weights": (str, list), "label": str}
+_IN_WORDS: dict[Any, str] = {
     **{str: "text", int: "a number", list: "a list", dict: "a table"},
-    (str, list): "text or a list",
+    (str, list): "text or a list of texts",
 }
 _OF_METHOD = {"name": str, "label": str, "parameters": dict, "seeds": list}
 
@@ -137,7 +137,10 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def _checked(
-    entry: Any, types: Mapping[str, type | tuple[type, ...]], where: str, needed: tuple[str, ...] = ()
+    entry: Any,
+    types: Mapping[str, Any],
+    where: str,
+    needed: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """A table whose keys are known and whose values are of their type."""
     if not isinstance(entry, dict):
@@ -158,7 +161,9 @@ def _checked(
 
 def _seeds(seeds: list, where: str) -> list[int]:
     if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise SourceError(f"{where}: seeds={seeds!r} should be a list of numbers, as [0, 1, 2]")
+        raise SourceError(
+            f"{where}: seeds should be a list of numbers, as [0, 1, 2]; got {seeds!r}"
+        )
     return list(dict.fromkeys(seeds))
 
 
@@ -182,6 +187,9 @@ def _method(entry: Any, seeds: list[int], where: str) -> SuiteMethod:
 def _encoder(entry: Any, weights: Path, path: Path) -> SuiteEncoder:
     entry = _checked(entry, _OF_ENCODER, f"{path}, encoders", ("name",))
     name, files = entry["name"], entry.get("weights")
+    for texts in (name, files):
+        if isinstance(texts, list) and not all(isinstance(text, str) for text in texts):
+            raise SourceError(f"{path}, encoders: {texts!r} should be a list of texts")
     if isinstance(files, list):
         files = [file if file == "-" else weights / user_path(file) for file in files]
     elif files is not None:
