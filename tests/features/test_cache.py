@@ -160,7 +160,8 @@ def test_it_is_off_unless_asked_for(source, tmp_path, monkeypatch, cache):
 def test_recipes_are_kept_apart(source, cache, tmp_path, n_encoded, monkeypatch):
     make(source, tmp_path / "a", cache=cache)
     n_encoded()
-    for number, options in enumerate(({"seed": 1}, {"n_views": 3}, {"value_range": (0, 100)})):
+    others = ({"seed": 1}, {"n_views": 3}, {"value_range": (0, 100)}, {"augment": "rotate"})
+    for number, options in enumerate(others):
         make(source, tmp_path / f"other{number}", cache=cache, **options)
         assert n_encoded() == 13
     now = list_cache(cache)[0].recipe["precision"]
@@ -168,7 +169,7 @@ def test_recipes_are_kept_apart(source, cache, tmp_path, n_encoded, monkeypatch)
     monkeypatch.setattr("mfavbs.encoders.encoder.precision_on", lambda device: other)
     make(source, tmp_path / "precision", cache=cache)
     assert n_encoded() == 13
-    assert len(list_cache(cache)) == 5
+    assert len(list_cache(cache)) == 6
     assert {file.recipe["precision"] for file in list_cache(cache)} == {"bfloat16", "float32"}
 
 
@@ -470,6 +471,7 @@ def test_other_files_are_left_alone(cache, tmp_path):
 
 def test_the_command_line(source, tmp_path):
     quick = ["--encoder", "pixels", "--image-size", 8, "--views", 2, "--workers", 0]
+    quick += ["--augment", "rotate"]
     for out in ("a", "b"):
         result = mfavbs("embed", source, "--out", out, "--cache", "c", *quick, folder=tmp_path)
         assert result.code == 0, result.err
@@ -480,7 +482,8 @@ def test_the_command_line(source, tmp_path):
     assert (file["encoder"], file["image_size"], file["n_views"]) == ("pixels", 8, 2)
     assert file["n_images"] == 13
     assert about["bytes"] == file["bytes"] == only(tmp_path / "c").stat().st_size
-    assert "pixels, 8 px, 2 views" in result.err
+    assert file["augment"] == "rotate"
+    assert "pixels, 8 px, 2 views (rotate), " in result.err
     result = mfavbs("cache", "--cache", "c", "--max-age", 30, "--json", folder=tmp_path)
     assert json.loads(result.out)["removed_bytes"] == 0
     result = mfavbs("cache", "--cache", "c", "--max-size", 0, "--json", folder=tmp_path)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mfavbs.features import CacheFile
 
 _GB = 1e9
-_NAMED = ("encoder", "image_size", "n_views", "grid", "precision", "seed")
+_NAMED = ("encoder", "image_size", "n_views", "augment", "grid", "precision", "seed")
 
 
 def cache(
@@ -60,9 +60,11 @@ def _line(file: "CacheFile") -> str:
     if file.recipe is None:
         return f"damaged, to be made again when it is needed: {file.path.name}"
     made_by = {name: file.recipe.get(name) for name in _NAMED}
+    augment = made_by["augment"] or "default"
+    views = f"{made_by['n_views']} views" + ("" if augment == "default" else f" ({augment})")
     grid = f", grid {made_by['grid']}" if made_by["grid"] else ""
     return (
-        f"{made_by['encoder']}, {made_by['image_size']} px, {made_by['n_views']} views{grid}, "
+        f"{made_by['encoder']}, {made_by['image_size']} px, {views}{grid}, "
         f"{made_by['precision']}, seed {made_by['seed']}: {file.n_entries:,} images, "
         f"{_megabytes(file.n_bytes)}, last of use on {_date(file.used)[:10]}"
     )

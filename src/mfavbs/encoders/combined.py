@@ -39,6 +39,9 @@ class CombinedEncoder:
         kinds = [encoder.augmentation for encoder in encoders]
         self.augmentation = "shift" if "shift" in kinds else first.augmentation
         self.blocks = tuple(_width(encoder) for encoder in encoders)
+        mode = "bilinear" if self.framing.interpolation == "bilinear" else "bicubic"
+        sizes = [encoder.image_size for encoder in encoders]
+        self._smaller = [_resampling(self.image_size, size, mode) for size in sizes]
 
     @property
     def device(self) -> torch.device:
@@ -70,22 +73,16 @@ class CombinedEncoder:
         images = images.to(self.device)
         scale = 1 / math.sqrt(len(self.encoders))
         blocks = [
-            scale * F.normalize(encoder(self._resized(images, encoder.image_size)), dim=2)
-            for encoder in self.encoders
+            scale * F.normalize(encoder(_resized(images, smaller)), dim=2)
+            for encoder, smaller in zip(self.encoders, self._smaller, strict=True)
         ]  # (b, t, f) each
         return torch.cat(blocks, dim=2)
-
-    def _resized(self, images: Tensor, size: int) -> Tensor:
-        if size == self.image_size:
-            return images
-        mode = "bilinear" if self.framing.interpolation == "bilinear" else "bicubic"
-        smaller = F.interpolate(images.float(), (size, size), mode=mode, antialias=True)
-        return smaller.clamp(0, 255)
 
     def to_device(self, device: torch.device) -> "CombinedEncoder":
         """Move all of them, see :meth:`Encoder.to_device`."""
         for encoder in self.encoders:
             encoder.to_device(device)
+        self._smaller = [each if each is None else each.to(device) for each in self._smaller]
         return self
 
 
@@ -93,3 +90,20 @@ def _width(encoder: Encoder) -> int:
     """d of its tokens; found by encoding, as no library tells it for all networks."""
     size = encoder.image_size
     return encoder(torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[2]
+
+
+def _resampling(edge: int, size: int, mode: str) -> Tensor | None:
+    """Matrix (size, edge) that makes a column of pixels smaller, or None where it stays.
+
+    Not every device has torch's own resampling; all have products.
+    """
+    if size == edge:
+        return None
+    return F.interpolate(torch.eye(edge)[None, None], (size, edge), mode=mode, antialias=True)[0, 0]
+
+
+def _resized(images: Tensor, smaller: Tensor | None) -> Tensor:
+    """Views (b, 3, s, s), made smaller as far as that is needed."""
+    if smaller is None:
+        return images
+    return (smaller @ images.float() @ smaller.T).clamp(0, 255)
