@@ -38,10 +38,11 @@ from mfavbs.encoders import Encoder, load_encoder
 from mfavbs.features import FeatureStore
 from mfavbs.features import embedding as embedding_module
 from mfavbs.features.cache import FeatureCache
-from mfavbs.features.embedding import _n_workers, embed
+from mfavbs.features.embedding import embed
 from mfavbs.features.encoding import Encoding
 from mfavbs.features.parts import Bases, Part, batch_size, forward_size
-from mfavbs.features.reading import ImageViews, parts_of
+from mfavbs.features.reading import ImageViews
+from mfavbs.features.workers import parts_of, workers_for
 from mfavbs.images import IMAGE_MEMORY, Images, Views, open_images, read_image, views_of_bases
 
 N_VIEWS = 5
@@ -257,7 +258,7 @@ def decode_one(table: Table, case: str, images: Images, views: Views, seconds: f
 def decode_all(table: Table, case: str, images: Images, encoder: Encoder, views: Views) -> float:
     """What all workers decode and hand over to this process, where nothing is done with it."""
     device = encoder.device.type
-    n_workers = _n_workers(device)
+    n_workers = workers_for(device)
     dataset = ImageViews(
         *(images, views, None, IMAGE_MEMORY, {}, FeatureCache()), drawn_here=device == "cpu"
     )

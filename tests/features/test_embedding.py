@@ -565,7 +565,8 @@ def test_names_that_are_not_utf8(tmp_path):
 
 EMBED = """
 import os, sys, time
-import mfavbs.features.embedding, mfavbs.features.pieces, mfavbs.features.reading
+import mfavbs.features.embedding, mfavbs.features.pieces
+import mfavbs.features.reading, mfavbs.features.workers
 from mfavbs.encoders import load_encoder
 from mfavbs.images import open_images, read_content
 mfavbs.features.pieces.IMAGES = 8
@@ -580,7 +581,7 @@ if sys.argv[3:]:
             time.sleep(1000)
         return read_content(images, row, *args)
     mfavbs.features.reading.read_content = read_content
-    mfavbs.features.reading.STALLED = 2.0
+    mfavbs.features.workers.STALLED = 2.0
 encoder = load_encoder("pixels", image_size=8)
 try:
     mfavbs.features.embedding.embed(open_images(sys.argv[1]), sys.argv[2], encoder, n_views=3,

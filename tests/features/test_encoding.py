@@ -136,14 +136,14 @@ def test_features_of_photographs_by_real_weights(name, weights, number_type, mon
     assert cosine.mean() >= 0.9995
 
 
-@pytest.mark.parametrize("region", [1000, 16 * 2**20, None])
+@pytest.mark.parametrize("region", [1000, 32 * 2**20, None])
 def test_workers_give_the_same_bytes_by_whatever_way(
     source, tmp_path, network, on_device, monkeypatch, region
 ):
     """Through shared memory, in turns where it is small, and through pipes where there is none."""
     expected = make(source, tmp_path / "alone", network)
     if region is None:
-        monkeypatch.setattr("mfavbs.features.reading.shared_region", lambda _: None)
+        monkeypatch.setattr("mfavbs.features.workers.shared_region", lambda _: None)
     else:
         monkeypatch.setattr(mfavbs.features.passing, "REGION", region)
     got = make(source, tmp_path / "workers", network, n_workers=2)

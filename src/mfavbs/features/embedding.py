@@ -9,13 +9,10 @@ store is what it was, and the same call goes on from there, to the same bytes.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mfavbs.devices import pick_device
 from mfavbs.encoders import CombinedEncoder, Encoder
@@ -25,9 +22,10 @@ from mfavbs.features.encoding import Encoding, ahead
 from mfavbs.features.listing import compare
 from mfavbs.features.parts import Part, batch_size
 from mfavbs.features.pieces import PIECES, Pieces, Seen
-from mfavbs.features.reading import ImageViews, may_have_workers, parts_of
+from mfavbs.features.reading import ImageViews
 from mfavbs.features.state import read_seen, segment_places, tidy, write_state
 from mfavbs.features.store import SCHEMA, FeatureStore, check_store
+from mfavbs.features.workers import encoder_threads, may_have_workers, parts_of, workers_for
 from mfavbs.files import read_json, user_path, write_json
 from mfavbs.images import (
     IMAGE_MEMORY,
@@ -44,7 +42,6 @@ from mfavbs.progress import Progress, say
 
 _DRAWN_BY_WORKERS = ("cpu",)  # an accelerator draws views itself, faster than it encodes them
 _AHEAD = 4  # parts that are encoded while the one before is written
-_CORES_A_WORKER = 4  # on a CPU: views of an image take 5 ms to draw, 20 to encode with MobileNetV2
 
 
 def embed(
@@ -229,13 +226,13 @@ def _encode(
     step = batch_size(encoder, dataset.views.n_views)
     batches = [rows[i : i + step] for i in range(0, len(rows), step)]
     if n_workers is None:
-        n_workers = min(len(batches), _n_workers(device)) if may_have_workers() else 0
+        n_workers = min(len(batches), workers_for(device)) if may_have_workers() else 0
     encoding = Encoding(encoder, dataset.views)
     with (
         ThreadPoolExecutor(1) as pool,  # ends after the workers that it waits for
         parts_of(dataset, batches, n_workers, pinned=device == "cuda") as parts,
         Progress("embedding", n, "images", n - len(rows), show=verbose) as progress,
-        _encoder_threads(device, n_workers),
+        encoder_threads(device, n_workers),
     ):
         encoded = encoding.encoded(parts)
         if n_workers and not dataset.drawn_here:  # else this thread reads, by way of the cache
@@ -269,31 +266,6 @@ def _with_cached(
     if lost:
         again = Part([dataset.item(i, cached=False) for i in rows if keys[i] in lost])
         yield kept(encoding.encode(again))
-
-
-def _n_workers(device: str) -> int:
-    # An accelerator leaves the cores to the workers; on a CPU the encoder needs most of them.
-    return max(1, _n_cores() // _CORES_A_WORKER if device == "cpu" else _n_cores() - 1)
-
-
-def _n_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # what a container or a job has been given
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _encoder_threads(device: str, n_workers: int) -> Iterator[None]:
-    """Leave the workers their cores: with threads that wait for each other, a core too few costs
-    far more than its share (2 busy cores, MobileNetV2: 24 images a second with one thread, 8 with
-    two)."""
-    before = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(max(1, min(before, _n_cores() - n_workers)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
