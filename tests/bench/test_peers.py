@@ -142,6 +142,24 @@ def test_scan_follows_the_neighbours_where_k_means_cannot():
     assert accuracy(y, scan.scan(X, 2, 1, min_steps=1000)) == 1
 
 
+def test_scan_that_lost_its_clusters_is_trained_anew_at_a_lower_rate(monkeypatch):
+    rates = []
+    train = scan._train
+
+    def spy(*arguments):
+        rates.append(arguments[-1])
+        heads = train(*arguments)
+        if len(rates) == 1:  # all into one cluster, as at a rate that is far too high
+            with torch.no_grad():
+                heads.bias.view(-1, 4)[:, 0] += 1e3
+        return heads
+
+    monkeypatch.setattr(scan, "_train", spy)
+    labels = scan.scan(FEATURES, 4, 0, min_epochs=1, min_steps=60)
+    assert rates == [5, 1.25]
+    assert accuracy(Y, labels) > 0.97
+
+
 def test_temis_weight_grows_with_the_teachers_agreement():
     sure, unsure = torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[0.5, 0.5]]])
     weights = [temi.agreement(sure, other).item() for other in (sure, unsure, sure.flip(-1))]
