@@ -192,8 +192,11 @@ def embedding(
     handed = decode_all(table, case, images, encoder, views)
     card = on_card(table, case, images, encoder, views, seconds)
     with tempfile.TemporaryDirectory() as folder:
-        few = open_images([Path(images.location) / key for key in images.keys[:100]])
-        for name, some in (("100", few), ("all, first", images), ("all, second", images)):
+        runs = {"all, first": images, "all, second": images}
+        if images.kind == "folder":
+            few = open_images([Path(images.location) / key for key in images.keys[:100]])
+            runs = {"100": few} | runs
+        for name, some in runs.items():
             start = time.perf_counter()
             store, spent = timed_embed(some, Path(folder) / name, encoder)
             seconds = time.perf_counter() - start
