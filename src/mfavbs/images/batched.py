@@ -27,7 +27,7 @@ _MATRIX, _OF_MEAN, _AFFINE = slice(15, 24), slice(24, 33), slice(33, 39)
 _IN_PLACE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _N_NUMBERS = 39
 
-ELEMENTS = 64_000_000  # of the largest arrays, for the images that are drawn together
+ELEMENTS = 128_000_000  # of the largest arrays, for the images that are drawn together
 _STEPS = 2048  # a resampling weight is a whole number of them: all that float16 can tell near 1
 _ALIGNED = 8  # numbers: products of other edges are slower on a GPU
 _FINER = 2**14  # to which weights are rounded before they are summed
@@ -257,7 +257,7 @@ def _filled(views: Tensor, table: Tensor, fill: tuple[int, int, int]) -> Tensor:
         for span in (_ROWS, _COLUMNS)
     )  # (b, s) each
     inside = (rows[:, :, None] & columns[:, None])[:, None]  # (b, 1, s, s)
-    ground = torch.tensor(fill, dtype=views.dtype, device=views.device)[:, None, None]
+    ground = on_device(np.array(fill, np.float32), views.device)[:, None, None]
     return torch.where(inside, views, ground)
 
 
