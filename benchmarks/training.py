@@ -19,8 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mfavbs.model.neighbours import nearest_neighbours
 from mfavbs.model.network import Network, mean_view
-from mfavbs.model.pairs import disjoint_pairs
-from mfavbs.model.training import step_losses, train
+from mfavbs.model.training import draw_epoch, step_losses, train
 
 EDGE = 1024
 
@@ -41,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--tokens", type=int, default=1)
-    parser.add_argument("--fusion", default="channel")
+    parser.add_argument("--fusion", default="none")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--runs", type=int, default=5)
@@ -53,11 +52,12 @@ def main() -> None:
     network = Network(128, args.tokens, 10, fusion=args.fusion, gate=0.05)
     tokens = torch.randn(args.images, 5, args.tokens, 128)
     neighbours = nearest_neighbours(mean_view(tokens), 10)
-    rows = torch.arange(args.batch_size)
     with FlopCounterMode(display=False) as counter:
-        pairs = disjoint_pairs(rows, neighbours, 5, torch.Generator())
-        instance, cluster, balance = step_losses(network, tokens, pairs, 0.0)
-        (instance + (cluster + 0.3 * balance).mean()).backward()
+        pairs = draw_epoch("disjoint", neighbours[: args.batch_size], 5, 1, torch.Generator())
+        image, view_a, view_b = pairs[0]
+        a, b = tokens[image, view_a], tokens[image, view_b]
+        instance, cluster, balance = step_losses(network, a, b, 2, 0.0)
+        (instance + (cluster + 0.1 * balance).mean()).backward()
     steps = -(-args.images // args.batch_size)
     rates, peaks = [], []
     for _ in range(args.runs):
@@ -70,7 +70,7 @@ def main() -> None:
             epochs=1,
             batch_size=args.batch_size,
             instance_weight=0.0,
-            balance_weight=0.3,
+            balance_weight=0.1,
         )
         rates.append(counter.get_total_flops() * steps / (time.perf_counter() - start))
     ratios = sorted(rate / peak for rate, peak in zip(rates, peaks))

@@ -98,6 +98,17 @@ def on_device(values: "np.ndarray | torch.Tensor", device: "torch.device") -> "t
     return tensor.pin_memory().to(device, non_blocking=True)  # pageable memory would wait
 
 
+def fits(device: "torch.device", n_bytes: int) -> bool:
+    """Whether so much is at most half of the memory that is free there; only CUDA can tell."""
+    if device.type != "cuda":
+        return True
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return n_bytes <= (free + reserved) / 2
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether this is a device's word for having no memory left."""
     text = str(error).lower()

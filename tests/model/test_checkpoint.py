@@ -30,7 +30,7 @@ OTHER = {
     "batch_size": 32,
     "learning_rate": 2e-3,
     "instance_weight": 0.5,
-    "balance_weight": 0.1,
+    "balance_weight": 0.2,
 }
 
 
@@ -131,7 +131,7 @@ def test_without_a_seed_it_goes_on_with_the_one_it_had(tmp_path):
 
 
 def test_what_auto_stands_for_is_the_same_as_given(checkpoint):
-    given = {"gate": 0.05, "fusion": "channel", "n_cluster_heads": 8, "batch_size": 256}
+    given = {"gate": 0.05, "fusion": "none", "n_cluster_heads": 8, "batch_size": 256}
     model = MFAVBsClustering(**SMALL, **given).fit(FEATURES, checkpoint=checkpoint)
     expected = MFAVBsClustering(**SMALL).fit(FEATURES).probabilities_
     assert np.array_equal(model.probabilities_, expected)

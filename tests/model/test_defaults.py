@@ -15,13 +15,15 @@ def resolved(n_images=1000, **parameters):
 
 
 @pytest.mark.parametrize("objective", ["disjoint", "paper"])
-@pytest.mark.parametrize(("n", "batch_size"), [(10, 512), (512, 512), (1797, 512), (10**6, 512)])
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 512), (99, 512), (512, 512), (1797, 512), (10**6, 512)])
 def test_default_epochs_make_enough_steps_and_no_more(n, batch_size, objective):
     epochs, steps = default_epochs(n, batch_size, objective), math.ceil(n / batch_size)
     least = default_epochs(10**9, 1, objective)
+    few = {"disjoint": max(50, n), "paper": n + MIN_STEPS["paper"]}  # as many steps as images
+    enough = min(MIN_STEPS[objective], few[objective])
     assert epochs >= least
-    assert epochs * steps >= MIN_STEPS[objective]
-    assert epochs == least or (epochs - 1) * steps < MIN_STEPS[objective]
+    assert epochs * steps >= enough
+    assert epochs == least or (epochs - 1) * steps < enough
 
 
 def test_the_paper_objective_has_as_many_steps_as_its_peer():
@@ -47,9 +49,9 @@ def test_what_is_given_is_kept():
     assert {name: values[name] for name in given} == given
 
 
-def test_the_paper_fuses_along_the_tokens():
+def test_only_the_paper_fuses():
     assert resolved(objective="paper")["fusion"] == "token"
-    assert resolved()["fusion"] == "channel"
+    assert resolved()["fusion"] == "none"
 
 
 def test_numpy_scalars_become_plain():

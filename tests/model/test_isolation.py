@@ -124,7 +124,7 @@ def test_numpy_scalars_are_parameters(plain, tmp_path):
         "dim": np.int64(16),
         "n_cluster_heads": np.int8(2),
         "learning_rate": np.float64(1e-3),
-        "balance_weight": np.float64(0.3),
+        "balance_weight": np.float64(0.1),
         "random_state": np.int64(0),
         "device": np.str_("cpu"),
         "verbose": np.bool_(False),

@@ -1,7 +1,6 @@
 """In: tokens. Out: a loop that learns, repeats itself, and goes on from where it was stopped."""
 
 import math
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from mfavbs.model import training
 from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.neighbours import nearest_neighbours
 from mfavbs.model.network import mean_view
-from mfavbs.model.training import train
+from mfavbs.model.training import draw_epoch, one_cycle, train
 
 FEATURES, Y = blobs(48, n_views=3, k=3)
 
@@ -110,23 +109,56 @@ def test_only_the_network_is_changed_and_not_its_projection():
 
 @pytest.mark.parametrize("objective", ["disjoint", "paper"])
 @pytest.mark.parametrize(("rows", "batch_size"), [(48, 20), (48, 48), (48, 500), (7, 2), (5, 4)])
-def test_every_image_leads_one_pair_an_epoch(objective, rows, batch_size, monkeypatch):
-    led = []
-
-    def recorded(draw):
-        def record(rows, *args):
-            led.append(rows.tolist())
-            return draw(rows, *args)
-
-        return record
-
-    for name in ("disjoint_pairs", "paper_pair"):
-        monkeypatch.setattr(training, name, recorded(getattr(training, name)))
+def test_every_image_leads_one_pair_an_epoch(objective, rows, batch_size):
+    n_batches = math.ceil(rows / batch_size)
+    size = rows // n_batches
+    # With itself as its only neighbour, an image that leads a pair is in it.
+    led = [
+        draw_epoch(
+            objective,
+            torch.arange(rows)[:, None],
+            3,
+            n_batches,
+            torch.Generator().manual_seed(seed),
+        )[:, 0]
+        for seed in range(20)
+    ]
+    for batches in led:
+        assert batches.shape == (n_batches, size * (1 if objective == "paper" else 2))
+        images, times = batches.unique(return_counts=True)
+        assert len(images) == n_batches * size  # but those left over by batches of one size
+        assert len(set(times.tolist())) == 1
+    assert len(torch.cat(led).unique()) == rows  # others each time
     history, _ = run(objective, epochs=1, rows=rows, batch_size=batch_size)
-    assert sorted(chain.from_iterable(led)) == list(range(rows))
-    assert max(map(len, led)) <= batch_size
-    assert max(map(len, led)) - min(map(len, led)) <= 1
     assert math.isfinite(history[0]["total"])
+
+
+@pytest.mark.parametrize("n_steps", [20, 40, 300, 2000])
+def test_the_learning_rate_is_that_of_one_cycle(n_steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1e-3, total_steps=n_steps, pct_start=0.1
+    )
+    expected = [cycle.get_last_lr()[0]]
+    for _ in range(n_steps - 1):
+        optimizer.step()
+        cycle.step()
+        expected.append(cycle.get_last_lr()[0])
+    assert torch.allclose(one_cycle(n_steps, 1e-3), torch.tensor(expected), atol=1e-8)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 10, 11])
+def test_few_steps_have_rates(n_steps):
+    rates = one_cycle(n_steps, 1.0)
+    assert rates.shape == (n_steps,)
+    assert ((rates > 0) & (rates <= 1)).all()
+
+
+def test_tokens_that_do_not_fit_the_device_give_the_same(monkeypatch):
+    """On the CPU both places are one; what is drawn, gathered and sent is the same code."""
+    whole = run()
+    monkeypatch.setattr("mfavbs.model.network.fits", lambda device, n_bytes: False)
+    assert_same(run(), whole)
 
 
 @pytest.mark.parametrize("objective", ["disjoint", "paper"])
@@ -247,7 +279,7 @@ def of_another_width(path):
         pytest.param(of_another_width, id="of another width"),
         *(
             pytest.param(without(key), id=f"no {key}")
-            for key in ("network", "optimizer", "schedule", "history")
+            for key in ("network", "optimizer", "history")
         ),
     ],
 )
@@ -307,12 +339,13 @@ def test_an_instance_loss_of_weight_nothing_is_not_computed(monkeypatch):
 @pytest.mark.parametrize("objective", ["disjoint", "paper"])
 def test_the_instance_loss_has_no_say_but_by_its_weight(objective):
     network, tokens = small_network(FEATURES)
-    rows = torch.arange(48)
-    pairs = training._draw_pairs(
-        objective, rows, rows[:, None], 3, torch.Generator().manual_seed(0)
-    )
-    with_it = training.step_losses(network, tokens, pairs, 1.0)
-    without = training.step_losses(network, tokens, pairs, 0.0)
+    generator = torch.Generator().manual_seed(0)
+    pairs = draw_epoch(objective, torch.arange(48)[:, None], 3, 1, generator)
+    image, view_a, view_b = pairs[0]
+    halves = tokens[image, view_a], tokens[image, view_b]
+    n_pairs = len(image) // 48
+    with_it = training.step_losses(network, *halves, n_pairs, 1.0)
+    without = training.step_losses(network, *halves, n_pairs, 0.0)
     assert with_it[0] > 0 == without[0]
     assert all(torch.equal(x, y) for x, y in zip(with_it[1:], without[1:]))
 

@@ -37,7 +37,8 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
     Returns
     -------
     tuple of Tensor
-        (h, n, k) probabilities that sum to 1 over k, and (n, d) representations of unit length.
+        (h, n, k) probabilities that sum to 1 over k, and (n, d) representations of unit length,
+        on the network's device.
     """
     device = network.device
     probabilities, representations = [], []
@@ -46,9 +47,9 @@ def assign(network: Network, tokens: Tensor, heads: slice = slice(None)) -> tupl
         a, _ = network.mfavbs(part.flatten(0, 1), part.roll(-1, dims=1).flatten(0, 1))
         pooled = a[:, 0]  # (b v, d)
         p = network.cluster_heads(pooled, heads).float().softmax(-1)  # (h, b v, k)
-        probabilities.append(p.unflatten(1, part.shape[:2]).mean(2).cpu())
+        probabilities.append(p.unflatten(1, part.shape[:2]).mean(2))
         r = F.normalize(pooled.float(), dim=-1).unflatten(0, part.shape[:2]).mean(1)
-        representations.append(F.normalize(r, dim=-1).cpu())
+        representations.append(F.normalize(r, dim=-1))
     return torch.cat(probabilities, dim=1), torch.cat(representations)
 
 

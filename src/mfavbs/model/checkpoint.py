@@ -13,8 +13,8 @@ import torch
 from mfavbs.errors import RunError
 from mfavbs.files import write_whole
 
-_PARTS = {"about", "network", "optimizer", "schedule", "history", "neighbours"}
-_SCHEMA = 2
+_PARTS = {"about", "network", "optimizer", "history", "neighbours"}
+_SCHEMA = 3
 
 
 class Checkpoint:
@@ -35,7 +35,7 @@ class Checkpoint:
         The same, with the seed of what is gone on with.
     state
         What an earlier, interrupted run of the same left: ``network``, ``optimizer``,
-        ``schedule``, ``history``, ``neighbours``; ``None`` where there is none.
+        ``history``, ``neighbours``; ``None`` where there is none.
 
     Raises
     ------
@@ -87,7 +87,7 @@ class Checkpoint:
         if self.path is None:
             return
         states = {name: part.state_dict() for name, part in parts.items()}
-        state = {"about": self.about, "history": history, "neighbours": neighbours, **states}
+        state = {"about": self.about, "history": history, "neighbours": neighbours.cpu(), **states}
         content = io.BytesIO()  # torch words a full disk in its own way, a plain file does not
         torch.save(state, content)
         try:

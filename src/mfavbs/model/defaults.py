@@ -11,12 +11,12 @@ from mfavbs.errors import SourceError
 # Measured: docs/experiments.md, "Start, gates and rates" and "The paper's objective".
 _AUTO: dict[str, dict[str, Any]] = {
     "disjoint": {
-        "fusion": "channel",
+        "fusion": "none",
         "gate": 0.05,
         "init": "k-means++",
         "n_cluster_heads": 8,
         "instance_weight": 0.0,
-        "balance_weight": 0.3,
+        "balance_weight": 0.1,
     },
     "paper": {
         "fusion": "token",
@@ -28,6 +28,7 @@ _AUTO: dict[str, dict[str, Any]] = {
     },
 }
 _BATCH = 256
+_FEW_STEPS = 50  # of the disjoint objective, for the fewest images
 # At least so many steps and epochs (docs/experiments.md, "Start, gates and rates"). The paper's
 # start is random, as that of Contrastive Clustering, whose steps and epochs it is given.
 MIN_STEPS = {"disjoint": 300, "paper": 2000}
@@ -66,7 +67,10 @@ def resolve(parameters: dict[str, Any], n_images: int) -> dict[str, Any]:
 def default_epochs(n_images: int, batch_size: int, objective: str = "disjoint") -> int:
     """Epochs for at least ``MIN_STEPS`` steps, and at least ``MIN_EPOCHS``."""
     steps = math.ceil(n_images / batch_size)
-    return max(MIN_EPOCHS[objective], math.ceil(MIN_STEPS[objective] / steps))
+    least = MIN_STEPS[objective]
+    if objective == "disjoint":  # its start is good: few images need no more steps than they are
+        least = min(least, max(_FEW_STEPS, n_images))
+    return max(MIN_EPOCHS[objective], math.ceil(least / steps))
 
 
 def _plain(value: Any) -> Any:

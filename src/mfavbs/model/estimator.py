@@ -43,7 +43,8 @@ class MFAVBsClustering(
         or of a neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
     fusion
         ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.MFAVBs`; ``"auto"`` is
-        the first for the disjoint objective and the second for the paper's.
+        the last for the disjoint objective, where fusion did not pay, and ``"token"`` for the
+        paper's.
     n_blocks
         M >= 0, fusing-augmenting blocks in a row.
     shared_depth, fused_depth
@@ -80,7 +81,7 @@ class MFAVBsClustering(
         is 0 for the disjoint objective and 1 for the paper's.
     balance_weight
         Weight of the balance loss beside the cluster loss, and beside the linear rule where the
-        head is chosen: how much clusters of equal size are wanted. ``"auto"`` is 0.3 for the
+        head is chosen: how much clusters of equal size are wanted. ``"auto"`` is 0.1 for the
         disjoint objective and 1 for the paper's.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``, or any other name torch has for one.
@@ -245,13 +246,13 @@ class MFAVBsClustering(
     def predict_proba(self, X) -> np.ndarray:
         """Probability (n, k) of every cluster for every image in ``X``."""
         tokens = self._project(X)
-        return answer(self.network_, tokens, self.head_).numpy()
+        return answer(self.network_, tokens, self.head_).cpu().numpy()
 
     @own_settings()
     def transform(self, X) -> np.ndarray:
         """Representation (n, dim) of every image in ``X``, of unit length."""
         tokens = self._project(X)
-        return assign(self.network_, tokens, slice(0, 0))[1].numpy()
+        return assign(self.network_, tokens, slice(0, 0))[1].cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``; nothing is pickled."""

@@ -67,21 +67,21 @@ def fit_network(
     saved = Checkpoint(checkpoint, about, any_seed=chosen["random_state"] is None)
     seed = saved.about["seed"]
 
-    network = build_network(chosen, features.shape[3], features.shape[2], seed)
+    network = build_network(chosen, features.shape[3], features.shape[2], seed).to(device)
     if saved.state is None:
         network.fit_projection(features, torch.Generator().manual_seed(seed), rows)
     else:  # fitted again it may differ by round-off, on another number of threads say
         saved.restore(network=network)
     tokens = network.project(features, rows)  # (m, v, t, width)
-    embeddings = mean_view(tokens)  # (m, width)
+    embeddings = mean_view(tokens).to(device)  # (m, width)
     if saved.state is None:
-        neighbours = _neighbours(embeddings.to(device), chosen).cpu()
+        neighbours = _neighbours(embeddings, chosen)
         if chosen["init"] == "k-means++":
             network.start_heads(embeddings, neighbours, seed)
     else:
         neighbours = saved.state["neighbours"]
     losses = train(
-        network.to(device),
+        network,
         tokens,
         neighbours,
         seed=seed,
@@ -89,7 +89,7 @@ def fit_network(
         **{name: chosen[name] for name in _OF_TRAINING},
     )
     head, probabilities = _answer(network, tokens, embeddings, chosen, seed)
-    return Fitted(network, head, probabilities.numpy()[content], losses)
+    return Fitted(network, head, probabilities.cpu().numpy()[content], losses)
 
 
 def build_network(chosen: dict[str, Any], n_features: int, n_tokens: int, seed: int) -> Network:
@@ -118,7 +118,9 @@ def _neighbours(embeddings: Tensor, chosen: dict[str, Any]) -> Tensor:
     m = min(chosen["n_neighbors"], n - 1, max(3, n // (2 * chosen["n_clusters"])))
     asked = chosen["objective"] == "disjoint" or chosen["init"] == "k-means++"
     # Without neighbours an image is its own: its views are its only positives.
-    return nearest_neighbours(embeddings, m) if m and asked else torch.arange(n)[:, None]
+    if m and asked:
+        return nearest_neighbours(embeddings, m)
+    return torch.arange(n, device=embeddings.device)[:, None]
 
 
 def _answer(
@@ -132,13 +134,13 @@ def _answer(
         return head, probabilities[head].clone()  # a view would keep every head's in memory
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
-    kept = tokens if len(rows) == len(tokens) else tokens[rows]
+    kept = tokens if len(rows) == len(tokens) else tokens[rows.to(tokens.device)]
     probabilities, representations = assign(network, kept)  # (h, m, k), (m, d)
     # As the model keeps them, so that `predict` gives the same.
     answers, bank = probabilities.half(), representations.half()
     network.keep(answers[0], bank)
     probabilities = average_with_neighbours(probabilities, representations, answers, network.bank())
-    head = choose_head(probabilities, embeddings[rows], balance_weight)
+    head = choose_head(probabilities, embeddings[rows.to(embeddings.device)], balance_weight)
     network.bank_probabilities.copy_(answers[head])
     if kept is tokens:
         return head, probabilities[head].clone()
@@ -149,7 +151,7 @@ def answer(network: Network, tokens: Tensor, head: int) -> Tensor:
     """Probabilities (n, k) of a trained network's head, with those of the images it keeps."""
     probabilities, representations = assign(network, tokens, slice(head, head + 1))  # (1, n, k)
     if network.n_kept:
-        answers = network.bank_probabilities.cpu()[None]
+        answers = network.bank_probabilities[None]
         probabilities = average_with_neighbours(
             probabilities, representations, answers, network.bank()
         )

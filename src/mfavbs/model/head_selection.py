@@ -38,7 +38,7 @@ def choose_head(probabilities: Tensor, embeddings: Tensor, balance_weight: float
         return 0
     balance = torch.stack([balance_loss(p) for p in probabilities])
     error = leave_one_out_ridge_error(probabilities, embeddings)
-    return int((error + balance_weight * balance).argmin())
+    return int((error + balance_weight * balance.to(error.device)).argmin())
 
 
 def leave_one_out_ridge_error(probabilities: Tensor, embeddings: Tensor) -> Tensor:
@@ -63,10 +63,12 @@ def leave_one_out_ridge_error(probabilities: Tensor, embeddings: Tensor) -> Tens
         (h,), less is better; 1 and more where nothing is predicted.
     """
     n, k = probabilities.shape[1:]
+    if embeddings.device.type == "mps":  # it has no float64
+        probabilities, embeddings = probabilities.cpu(), embeddings.cpu()
     x = embeddings.double() - embeddings.double().mean(0)  # (n, d)
     gram = x.T @ x
     ridge = gram.diagonal().mean().clamp_min(_LEAST)
-    inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=x.dtype))
+    inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=x.dtype, device=x.device))
     leverage = ((x @ inverse) * x).sum(1) + 1 / n  # (n,): of the image's own label on its own
     found = []
     for labels in probabilities.argmax(-1):

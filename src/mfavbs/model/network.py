@@ -11,15 +11,15 @@ import warnings
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
+from mfavbs.devices import fits
 from mfavbs.model.blocks import MFAVBs
 from mfavbs.model.heads import ClusterHeads, InstanceHead
+from mfavbs.model.kmeans import kmeans, rand_index
 from mfavbs.model.neighbours import Neighbourhood
-from mfavbs.model.projection import fit_projection, unit
+from mfavbs.model.projection import fit_frame, fit_projection, is_narrow, unit
 
 # k-means sees each embedding as the mean of its neighbourhood, three times over: fewer poor optima
 # (docs/experiments.md, "Start, gates and rates").
@@ -52,6 +52,7 @@ class Network(nn.Module):
         Parameters of :class:`mfavbs.MFAVBs`.
     """
 
+    frame: Tensor | None  # (f + 1,) where f is small
     mean: Tensor  # (t, f)
     components: Tensor  # (f, d)
     # Of the training images kept, (m, d) and (m, k) float16: what others are answered with.
@@ -68,8 +69,10 @@ class Network(nn.Module):
         **mfavbs,
     ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(n_tokens, n_features))
-        self.register_buffer("components", torch.zeros(n_features, dim))
+        narrow = is_narrow(n_features)
+        self.register_buffer("frame", torch.zeros(n_features + 1) if narrow else None)
+        self.register_buffer("mean", torch.zeros(n_tokens, n_features + narrow))
+        self.register_buffer("components", torch.zeros(n_features + narrow, dim))
         for name, width in (("representations", dim), ("probabilities", n_clusters)):
             self.register_buffer(f"bank_{name}", torch.zeros(0, width, dtype=torch.float16))
         self._bank: Neighbourhood | None = None
@@ -91,12 +94,17 @@ class Network(nn.Module):
     @property
     def n_features(self) -> int:
         """Width f of the encoder's tokens."""
-        return self.mean.shape[1]
+        return self.mean.shape[1] - (self.frame is not None)
 
     @property
     def width(self) -> int:
         """Width d of the tokens inside, and of a representation."""
         return self.components.shape[1]
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters k of every head."""
+        return self.cluster_heads.prototypes.shape[1]
 
     @property
     def n_kept(self) -> int:
@@ -112,7 +120,11 @@ class Network(nn.Module):
         self, features: np.ndarray, generator: torch.Generator, rows: np.ndarray | None = None
     ) -> None:
         """Fit mean and components on ``features`` (n, v, t, f), or on those ``rows`` of them."""
-        mean, components = fit_projection(features, self.width, generator, rows)
+        if self.frame is not None:
+            self.frame.copy_(fit_frame(features if rows is None else features[rows]))
+        mean, components = fit_projection(
+            features, self.width, generator, rows, self.device, self.frame
+        )
         self.mean.copy_(mean)
         self.components.copy_(components)
 
@@ -125,9 +137,9 @@ class Network(nn.Module):
         Parameters
         ----------
         embeddings
-            (n, d) of unit length, from :func:`mean_view`.
+            (n, d) of unit length, from :func:`mean_view`, on the network's device.
         neighbours
-            (n, m) rows.
+            (n, m) rows, likewise.
         seed
             Of the k-means' starts.
         """
@@ -137,23 +149,28 @@ class Network(nn.Module):
             smooth = F.normalize(total, dim=-1)
         rows = slice(None, None, math.ceil(len(embeddings) / _KMEANS_ROWS))
         heads = self.cluster_heads.prototypes  # (h, k, d)
-        partitions = _partitions(smooth[rows].numpy(), heads.shape[1], len(heads), seed)
+        partitions = _partitions(smooth[rows], self.n_clusters, len(heads), seed)
         for prototypes, labels in zip(heads, itertools.cycle(partitions)):
             # Centroids of the embeddings themselves: that is the space the heads look at.
-            centroids = torch.zeros_like(prototypes, device="cpu")
-            centroids.index_add_(0, torch.from_numpy(labels).long(), embeddings[rows])
+            member = F.one_hot(labels, self.n_clusters).to(embeddings.dtype)  # (n, k)
+            centroids = member.T @ embeddings[rows]
             filled = centroids.norm(dim=-1) > 0  # duplicates may leave a cluster empty
             prototypes[filled] = F.normalize(centroids[filled], dim=-1)
 
     @torch.no_grad()
     def project(self, features: np.ndarray, rows: np.ndarray | None = None) -> Tensor:
-        """Project features (n, v, t, f), or ``rows`` of them, to tokens (n, v, t, d) on the CPU."""
+        """Project features (n, v, t, f), or ``rows`` of them, to tokens (n, v, t, d).
+
+        They lie on the network's device, or on the CPU where they would take more than half of
+        what is free there.
+        """
         rows = np.arange(len(features)) if rows is None else rows
-        tokens = torch.empty(len(rows), *features.shape[1:3], self.width, dtype=torch.float32)
-        mean, components = self.mean.cpu(), self.components.cpu()
+        shape = (len(rows), *features.shape[1:3], self.width)
+        place = self.device if fits(self.device, 4 * math.prod(shape)) else "cpu"
+        tokens = torch.empty(shape, dtype=torch.float32, device=place)
         for start in range(0, len(rows), _CHUNK):
-            part = unit(features[rows[start : start + _CHUNK]])
-            tokens[start : start + _CHUNK] = (part - mean) @ components
+            part = unit(features[rows[start : start + _CHUNK]], self.device, self.frame)
+            tokens[start : start + _CHUNK] = (part - self.mean) @ self.components
         return tokens
 
     @torch.no_grad()
@@ -177,27 +194,24 @@ class Network(nn.Module):
             setattr(self, name, buffer.new_zeros(n_images, buffer.shape[1]))
 
 
-def _partitions(points: np.ndarray, k: int, n_partitions: int, seed: int) -> list[np.ndarray]:
+def _partitions(points: Tensor, k: int, n_partitions: int, seed: int) -> list[Tensor]:
     """Labels of the best k-means there are by inertia, the best first, no two of them the same.
 
     Most runs of k-means end in the same few optima. Fewer than asked for if no more are found.
     """
-    distinct = len({row.tobytes() for row in points.round(5)})
-    if distinct < k:  # scikit-learn would say so for every run
+    distinct = len(points.cpu().round(decimals=5).unique(dim=0))
+    if distinct < k:
         warnings.warn(
             f"The features have {distinct} distinct neighbourhoods, fewer than n_clusters={k}.",
             ConvergenceWarning,
             stacklevel=2,
         )
         k = distinct
-    seeds = [(seed + i) % 2**32 for i in range(_RUNS * n_partitions)]
-    runs = [KMeans(k, n_init=1, random_state=i).fit(points) for i in seeds]
-    found: list[np.ndarray] = []
-    for run in sorted(runs, key=lambda run: run.inertia_):
-        if len(found) < n_partitions and all(
-            adjusted_rand_score(run.labels_, other) < _SAME for other in found
-        ):
-            found.append(run.labels_)
+    labels, inertia = kmeans(points, k, _RUNS * n_partitions, seed)
+    found: list[Tensor] = []
+    for label in labels[inertia.argsort(stable=True)]:
+        if len(found) < n_partitions and all(rand_index(label, x) < _SAME for x in found):
+            found.append(label)
     return found
 
 

@@ -31,8 +31,8 @@ def paper_pair(rows: Tensor, n_views: int, generator: torch.Generator) -> Pair:
     is kept out as in arXiv 2511.08883; with fewer, all views take part.
     """
     first = 1 if n_views >= 3 else 0
-    view = torch.randint(first, n_views, rows.shape, generator=generator)
-    step = torch.randint(1, max(2, n_views - first), rows.shape, generator=generator)
+    view = _integers(first, n_views, rows, generator)
+    step = _integers(1, max(2, n_views - first), rows, generator)
     other = (view - first + step) % (n_views - first) + first
     return Pair(rows, view, other)
 
@@ -45,21 +45,27 @@ def disjoint_pairs(
     Those are of another neighbour, or, half of the time where there are views enough for two pairs,
     of the same image: neighbours say what is alike but err, an image's own views do not. All four
     are of one neighbourhood, and no view is in both pairs. That two neighbours of an image meet,
-    and not only it and they, ties what is further apart. Where an image meets itself the views are
-    dealt out between the pairs; with a single one, nothing can keep the pairs apart.
+    and not only it and they, ties what is further apart. The views are dealt out between the pairs;
+    with a single one, nothing can keep the pairs apart.
     """
-    order = torch.rand(len(rows), neighbours.shape[1], generator=generator).argsort(dim=1)
+    order = _uniform(rows, neighbours.shape[1], generator).argsort(dim=1)
     one, two = neighbours[rows[:, None], order[:, [0, -1]]].unbind(1)  # (b,) each
-    near = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, rows, one)
+    near = torch.where(_uniform(rows, 1, generator)[:, 0] < 0.5, rows, one)
     if n_views >= 4:
-        two = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, near, two)
-    first = second = torch.randperm(n_views, generator=generator)
-    if n_views > 1 and (near == two).any():
-        first, second = first[: n_views // 2], first[n_views // 2 :]
-    return _two_views(near, first, generator), _two_views(two, second, generator)
+        two = torch.where(_uniform(rows, 1, generator)[:, 0] < 0.5, near, two)
+    view = _uniform(rows, n_views, generator).argsort(dim=1)  # (b, v)
+    second = n_views // 2  # where the views of the second pair begin
+    one_b, two_b = view[:, 1 % n_views], view[:, (second + 1) % n_views]
+    if n_views < 4:  # too few for two views in each pair, unless the pairs are of two images
+        same = near == two
+        one_b = torch.where(same, view[:, 0], one_b)
+        two_b = torch.where(same, view[:, min(second + 1, n_views - 1)], two_b)
+    return Pair(near, view[:, 0], one_b), Pair(two, view[:, second], two_b)
 
 
-def _two_views(rows: Tensor, views: Tensor, generator: torch.Generator) -> Pair:
-    """Two different ones of ``views`` for every row; the same twice where there is one."""
-    order = torch.rand(len(rows), len(views), generator=generator).argsort(dim=1)
-    return Pair(rows, views[order[:, 0]], views[order[:, -1]])
+def _uniform(rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(len(rows), n, generator=generator, device=rows.device)
+
+
+def _integers(low: int, high: int, rows: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randint(low, high, rows.shape, generator=generator, device=rows.device)

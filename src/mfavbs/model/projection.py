@@ -15,11 +15,17 @@ _CHUNK = 2048  # images whose scatter is summed at once
 # c: noise that an image's views share, over that of one view; measured against 1 / v in
 # docs/experiments.md, "Signal and noise of the projection".
 _COMMON = 1.0
+_NARROW = 8  # features; fewer are no embedding
 _WIDEST = 2048  # beyond it features are first reduced to as many principal components
 
 
 def fit_projection(
-    features: np.ndarray, dim: int, generator: torch.Generator, rows: np.ndarray | None = None
+    features: np.ndarray,
+    dim: int,
+    generator: torch.Generator,
+    rows: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+    frame: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Directions in which images differ, weighted by how little their own views do.
 
@@ -43,6 +49,10 @@ def fit_projection(
         Draws the images that it is fitted on where there are more than 20,000.
     rows
         (m,) images to look at; all by default.
+    device
+        Where the sums are computed.
+    frame
+        Of features that are no embedding, from :func:`fit_frame`.
 
     Returns
     -------
@@ -54,22 +64,28 @@ def fit_projection(
     rows = np.arange(len(features)) if rows is None else rows
     rows = rows[torch.randperm(len(rows), generator=generator)[:_ROWS].sort().values.numpy()]
     n, v, t, f = (len(rows), *features.shape[1:])
-    mean = torch.zeros(t, f)
+    f += frame is not None
+    mean = torch.zeros(t, f, device=device)
     for part in _chunks(rows):
-        mean += unit(features[part, 0]).sum(0) / n
-    narrow = _principal(features, rows, mean[0]) if f > _WIDEST else torch.eye(f)  # (f, e)
-    e = narrow.shape[1]
-    within, between, centre = torch.zeros(e, e), torch.zeros(e, e), torch.zeros(e)
+        mean += unit(features[part, 0], device, frame).sum(0) / n
+    narrow = _principal(features, rows, mean[0].cpu()).to(device) if f > _WIDEST else None  # (f, e)
+    e = f if narrow is None else narrow.shape[1]
+    within, between = torch.zeros(e, e, device=device), torch.zeros(e, e, device=device)
+    centre = torch.zeros(e, device=device)
     for part in _chunks(rows):
-        x = (unit(features[part, :, 0]) - mean[0]) @ narrow  # (b, v, e)
+        x = unit(features[part, :, 0], device, frame) - mean[0]  # (b, v, f)
+        x = x if narrow is None else x @ narrow  # (b, v, e)
         m = x.mean(1)  # (b, e)
         rest = (x - m[:, None]).flatten(0, 1)  # (b v, e)
         within += rest.T @ rest / (n * max(1, v - 1))
         between += m.T @ m / n
         centre += m.sum(0) / n
     between -= torch.outer(centre, centre) + within / v
-    components = narrow @ _discriminant(within, between, dim)
-    projected = [(unit(features[part, 0, 0]) - mean[0]) @ components for part in _chunks(rows)]
+    components = _discriminant(within.cpu(), between.cpu(), dim).to(device)
+    components = components if narrow is None else narrow @ components
+    projected = [
+        (unit(features[part, 0, 0], device, frame) - mean[0]) @ components for part in _chunks(rows)
+    ]
     # Channels of about unit size, as a transformer's own normalisation would leave them.
     length = torch.cat(projected).norm(dim=-1).mean().clamp_min(1e-12)
     components = F.pad(components * dim**0.5 / length, (0, dim - components.shape[1]))
@@ -78,9 +94,35 @@ def fit_projection(
     return mean, components * torch.where(largest < 0, -1, 1)
 
 
-def unit(features: np.ndarray) -> Tensor:
-    """Features (..., f) in float32, scaled to unit length."""
-    return F.normalize(torch.from_numpy(np.array(features, dtype=np.float32)), dim=-1)
+def is_narrow(n_features: int) -> bool:
+    """Whether so many features are too few for an embedding."""
+    return n_features < _NARROW
+
+
+def fit_frame(features: np.ndarray) -> Tensor:
+    """Centre and mean distance from it, (f + 1,), of features too few for an embedding.
+
+    An embedding says what it says by its direction alone. Fewer than 8 numbers are positions,
+    counts or measurements, whose length counts: from their centre they get one more number, as
+    long as they are in the mean, and so the length decides the direction.
+    """
+    clean = np.asarray(features[:, 0, 0], np.float64)
+    centre = clean.mean(0)
+    reach = np.linalg.norm(clean - centre, axis=1).mean()
+    return torch.from_numpy(np.append(centre, reach)).float()
+
+
+def unit(
+    features: np.ndarray, device: torch.device | str = "cpu", frame: Tensor | None = None
+) -> Tensor:
+    """Features (..., f) in float32 and of unit length, there; with a frame, (..., f + 1)."""
+    x = torch.from_numpy(np.array(features)).to(device).float()
+    if frame is not None:
+        frame = frame.to(device)
+        x = torch.cat([x - frame[:-1], frame[-1].expand(*x.shape[:-1], 1)], dim=-1)
+    # Squares of numbers near the ends of float32 would be infinite, or nothing.
+    largest = x.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return F.normalize(x / largest, dim=-1)
 
 
 def _discriminant(within: Tensor, between: Tensor, dim: int) -> Tensor:

@@ -17,6 +17,7 @@ from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
 from mfavbs.model.network import Network
 from mfavbs.model.pairs import Pair, disjoint_pairs, paper_pair
+from mfavbs.model.stepping import recorded
 from mfavbs.progress import Progress
 
 Objective = Literal["disjoint", "paper"]
@@ -25,7 +26,9 @@ Objective = Literal["disjoint", "paper"]
 _HEADS_FASTER = 5
 # Clusters contrasted in a step, drawn anew for each where there are more: the cost is quadratic.
 _CONTRASTED = 256
-_LEAST_STEPS = 11  # torch divides by the warm-up's length less one, which at 10 steps is nothing
+_N_PAIRS = {"disjoint": 2, "paper": 1}
+_WARM_UP = 0.1  # share of the steps in which the rates rise
+_FIRST_RATE, _LAST_RATE = 1 / 25, 1e-4 / 25  # of the peak, as torch's OneCycleLR
 
 
 def train(
@@ -50,15 +53,16 @@ def train(
     network
         Its projection fitted, its heads started.
     tokens
-        (n, v, t, d) from :meth:`Network.project`.
+        (n, v, t, d) from :meth:`Network.project`, on the device or, where they are too many for
+        it, on the CPU.
     neighbours
         (n, m) rows; only the disjoint objective looks at them.
     objective
         ``"paper"`` contrasts the two halves of each fused pair (arXiv 2511.08883);
         ``"disjoint"`` contrasts halves of two pairs that share no view.
     epochs, batch_size, learning_rate
-        AdamW on a one-cycle schedule; batches are of ``batch_size`` images at the most, and about
-        equally large.
+        AdamW on a one-cycle schedule; batches are of ``batch_size`` images at the most, and
+        equally large: the few images left over are others in every epoch.
     instance_weight, balance_weight
         Of the instance loss and of the balance loss beside the cluster loss. An instance loss of
         weight 0 is not computed.
@@ -81,39 +85,49 @@ def train(
         If the loss or a weight is no longer a finite number.
     """
     checkpoint = checkpoint or Checkpoint(None, {})
+    device = network.device
     n_batches = math.ceil(len(tokens) / batch_size)
     blocks = list(network.mfavbs.parameters())
     if instance_weight:
         blocks += network.instance_head.parameters()
     heads = list(network.cluster_heads.parameters())
-    rates = [learning_rate, _HEADS_FASTER * learning_rate]
-    optimizer = torch.optim.AdamW([{"params": blocks}, {"params": heads}], weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=max(epochs * n_batches, _LEAST_STEPS), pct_start=0.1
-    )
-    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    groups = [{"params": group} for group in (blocks, heads) if group]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, fused=True)
+    parts = {"network": network, "optimizer": optimizer}
     history = checkpoint.restore(**parts)
-    tokens = tokens.to(network.device)
+    neighbours = neighbours.to(device)
+    rates = one_cycle(epochs * n_batches, learning_rate).to(device)
+    faster = [1, _HEADS_FASTER][-len(groups) :]
+    for group in optimizer.param_groups:
+        group["lr"] = rates.new_zeros(())  # a tensor: it changes within what is recorded
 
+    def step(done: Tensor, a: Tensor, b: Tensor, contrasted: Tensor) -> Tensor:
+        for group, times in zip(optimizer.param_groups, faster, strict=True):
+            group["lr"].copy_(times * rates[done])
+        instance, cluster, balance = step_losses(
+            network, a, b, _N_PAIRS[objective], instance_weight, contrasted
+        )
+        heads_loss = cluster + balance_weight * balance  # (h,)
+        optimizer.zero_grad()
+        (instance_weight * instance + heads_loss.mean()).backward()
+        optimizer.step()
+        losses = torch.stack([instance, cluster.mean(), balance.mean()])
+        return torch.cat([losses, heads_loss]).detach()
+
+    make = recorded(step, device)
     with Progress("training", epochs, "epochs", len(history), show=verbose) as progress:
         for epoch in range(len(history), epochs):
             # An epoch is a function of the weights, the seed and its number: a resumed run
             # needs no state of any random generator.
-            generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-            sums = torch.zeros(3 + network.n_cluster_heads, device=network.device)
-            for rows in torch.randperm(len(tokens), generator=generator).tensor_split(n_batches):
-                pairs = _draw_pairs(objective, rows, neighbours, tokens.shape[1], generator)
-                instance, cluster, balance = step_losses(
-                    network, tokens, pairs, instance_weight, generator
-                )
-                heads_loss = cluster + balance_weight * balance  # (h,)
-                loss = instance_weight * instance + heads_loss.mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                losses = torch.stack([instance, cluster.mean(), balance.mean()])
-                sums += torch.cat([losses, heads_loss]).detach()
+            generator = torch.Generator(device).manual_seed(seed * 100_003 + epoch)
+            pairs = draw_epoch(objective, neighbours, tokens.shape[1], n_batches, generator)
+            pairs = pairs.to(tokens.device)
+            contrasted = _draw_clusters(network, n_batches, generator)
+            done = torch.arange(epoch * n_batches, (epoch + 1) * n_batches, device=device)
+            sums = torch.zeros(3 + network.n_cluster_heads, device=device)
+            for i, (image, view_a, view_b) in enumerate(pairs):  # (p b,) each
+                a, b = (tokens[image, view].to(device) for view in (view_a, view_b))
+                sums += make(done[i], a, b, contrasted[i])
             history.append(_summary(epoch + 1, instance_weight, (sums / n_batches).tolist()))
             _check_finite(network, history[-1], learning_rate)
             checkpoint.write(history, neighbours, **parts)
@@ -121,53 +135,97 @@ def train(
     return history
 
 
-def _draw_pairs(
+def one_cycle(n_steps: int, peak: float) -> Tensor:
+    """Learning rates (n_steps,): up by a cosine to the peak in a tenth of the steps, then down.
+
+    Super-convergence (arXiv 1708.07120), from 1/25 of the peak to 1/250,000 of it.
+    """
+    rise = max(1.0, _WARM_UP * n_steps - 1)
+    at = torch.arange(n_steps, dtype=torch.float32)
+    up = (at / rise).clamp_max(1)
+    down = ((at - rise) / max(1.0, n_steps - 1 - rise)).clamp(0, 1)
+    low = torch.where(at < rise, _FIRST_RATE, _LAST_RATE)
+    share = torch.where(at < rise, 1 - up, down)  # of the way from the peak to the low
+    return peak * (low + (1 - low) * (1 + torch.cos(math.pi * share)) / 2)
+
+
+def draw_epoch(
     objective: Objective,
-    rows: Tensor,
     neighbours: Tensor,
     n_views: int,
+    n_batches: int,
     generator: torch.Generator,
-) -> tuple[Pair, ...]:
+) -> Tensor:
+    """Row, first view and second view of the pairs of every batch, (n_batches, 3, p b).
+
+    p is 2 for the disjoint objective and 1 for the paper's; those of one follow those of the other.
+    Every image leads one pair, but for the few that are left over by batches of one size, others in
+    each epoch.
+    """
+    n, device = len(neighbours), neighbours.device
+    rows = torch.randperm(n, generator=generator, device=device)[: n - n % n_batches]
     if objective == "paper":
-        return (paper_pair(rows, n_views, generator),)
-    return disjoint_pairs(rows, neighbours, n_views, generator)
+        pairs: tuple[Pair, ...] = (paper_pair(rows, n_views, generator),)
+    else:
+        pairs = disjoint_pairs(rows, neighbours, n_views, generator)
+    drawn = torch.stack([torch.stack(pair) for pair in pairs])  # (p, 3, n)
+    return drawn.unflatten(2, (n_batches, -1)).permute(2, 1, 0, 3).flatten(2)
+
+
+def _draw_clusters(network: Network, n_batches: int, generator: torch.Generator) -> Tensor:
+    """The clusters contrasted in every batch of an epoch, (n_batches, at most 256)."""
+    k = network.n_clusters
+    if k <= _CONTRASTED:
+        return torch.arange(k, device=generator.device).expand(n_batches, k)
+    drawn = torch.rand(n_batches, k, generator=generator, device=generator.device)
+    return drawn.argsort(dim=1)[:, :_CONTRASTED]
 
 
 def step_losses(
     network: Network,
-    tokens: Tensor,
-    pairs: tuple[Pair, ...],
+    a: Tensor,
+    b: Tensor,
+    n_pairs: int,
     instance_weight: float = 1.0,
-    generator: torch.Generator | None = None,
+    contrasted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Instance loss (), cluster loss (h,) and balance loss (h,) of one batch of pairs.
 
     One pair: its two halves are contrasted. Two pairs: the first half of the one with the first
     half of the other, and apart from that the second with the second. Contrasted together, first
     and second halves would be told apart by their place alone, which is a code as good as any:
-    trained so, CIFAR-10 ends in 6 clusters of 10. Without a weight the instance loss is 0, and its
-    head is not asked. Of more than 256 clusters so many are contrasted, drawn by ``generator``.
+    trained so, CIFAR-10 ends in 6 clusters of 10.
+
+    Parameters
+    ----------
+    network
+        As in :func:`train`.
+    a, b
+        (p b, t, d) tokens of the first and of the second view of every pair.
+    n_pairs
+        p, pairs for each image: 1 or 2.
+    instance_weight
+        At 0 the instance loss is 0, and its head is not asked.
+    contrasted
+        Numbers of the clusters that are contrasted; all by default.
     """
-    device = tokens.device
-    image, view_a, view_b = (torch.cat(x).to(device) for x in zip(*pairs, strict=True))
+    device = a.device
     # The cache of weights in bfloat16 is emptied when the outermost autocast ends: within another
     # one, the caller's say, every step would see the weights of the first.
     low = has_bfloat16(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False):
-        halves = network(tokens[image, view_a], tokens[image, view_b])  # (b, d) each, or (2b, d)
-        answers = [network.cluster_heads(half).float().softmax(-1) for half in halves]  # (h, b, k)
-        embedded = [network.instance_head(half) for half in halves if instance_weight]  # (b, e)
-    if len(pairs) == 1:
+        halves = network(a, b)  # (p b, d) each
+        answers = [network.cluster_heads(half).float().softmax(-1) for half in halves]  # (h, pb, k)
+        embedded = [network.instance_head(half) for half in halves if instance_weight]  # (p b, e)
+    if n_pairs == 1:
         balance = balance_loss(answers[0]) + balance_loss(answers[1])  # as Contrastive Clustering
         positives, instances = [answers], [embedded] if instance_weight else []
     else:
         balance = (balance_loss(answers[0]) + balance_loss(answers[1])) / 2
         positives = [answer.chunk(2, dim=1) for answer in answers]
         instances = [z.chunk(2) for z in embedded]
-    k = answers[0].shape[-1]
-    if k > _CONTRASTED:
-        some = torch.randperm(k, generator=generator)[:_CONTRASTED].to(device)
-        positives = [[p[..., some] for p in pair] for pair in positives]
+    if contrasted is not None and len(contrasted) < answers[0].shape[-1]:
+        positives = [[p[..., contrasted] for p in pair] for pair in positives]
     cluster = torch.stack([cluster_loss(p, q) for p, q in positives]).mean(0)
     instance = torch.stack([instance_loss(*pair) for pair in instances] or [balance.new_zeros(())])
     return instance.mean(), cluster, balance
