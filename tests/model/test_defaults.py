@@ -15,7 +15,9 @@ def resolved(n_images=1000, **parameters):
 
 
 @pytest.mark.parametrize("objective", ["disjoint", "paper"])
-@pytest.mark.parametrize(("n", "batch_size"), [(10, 512), (99, 512), (512, 512), (1797, 512), (10**6, 512)])
+@pytest.mark.parametrize(
+    ("n", "batch_size"), [(10, 512), (99, 512), (512, 512), (1797, 512), (10**6, 512)]
+)
 def test_default_epochs_make_enough_steps_and_no_more(n, batch_size, objective):
     epochs, steps = default_epochs(n, batch_size, objective), math.ceil(n / batch_size)
     least = default_epochs(10**9, 1, objective)

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from feature_blobs import blobs, small_network
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from mfavbs.model import network as network_module

@@ -136,9 +136,7 @@ def test_every_image_leads_one_pair_an_epoch(objective, rows, batch_size):
 @pytest.mark.parametrize("n_steps", [20, 40, 300, 2000])
 def test_the_learning_rate_is_that_of_one_cycle(n_steps):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1e-3, total_steps=n_steps, pct_start=0.1
-    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=n_steps, pct_start=0.1)
     expected = [cycle.get_last_lr()[0]]
     for _ in range(n_steps - 1):
         optimizer.step()

@@ -105,12 +105,12 @@ def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     r, k, _ = centres.shape
     flat = centres.flatten(0, 1)  # (r k, d)
     offset = flat.square().sum(1) / 2
-    labels, inertia = [], 0.0
+    labels, inertia = [], flat.new_zeros(r)
     for part in _parts(points, r * k):
         score = torch.addmm(-offset, part, flat.T).view(len(part), r, k)
         best, label = score.max(-1)  # (b, r)
         labels.append(label)
-        inertia = inertia + (part.square().sum(1, keepdim=True) - 2 * best).clamp_min(0).sum(0)
+        inertia += (part.square().sum(1, keepdim=True) - 2 * best).clamp_min(0).sum(0)
     return torch.cat(labels).T.contiguous(), inertia
 
 
