@@ -20,6 +20,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils import check_random_state
+from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from mfavbs.devices import has_bfloat16
@@ -98,6 +99,9 @@ def _network(k: int, seed: int) -> _Net:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         blocks = MFAVBs(_DIM, gate=0.05)
+        for module in blocks.modules():
+            if isinstance(module, Attention):  # in 0.1 it asked where to look, of one place
+                module.__class__ = Attention
         for _ in range(2):  # an instance head, which was drawn and never asked
             nn.Linear(_DIM, _DIM)
         return _Net(blocks, nn.Parameter(torch.randn(_HEADS, k, _DIM)))
