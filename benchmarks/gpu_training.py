@@ -1,0 +1,148 @@
+"""The rows of ``gpu.py`` that begin with features: a training step, whole fits, the demo."""
+
+import argparse
+import contextlib
+import functools
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.metrics import adjusted_rand_score
+
+from mfavbs import MFAVBsClustering
+from mfavbs.model import fitting
+from mfavbs.model.network import Network
+
+N_VIEWS, WIDTH = 5, 512
+STAGES = [
+    (fitting, "find_copies"),
+    (Network, "fit_projection"),
+    (Network, "project"),
+    (fitting, "nearest_neighbours"),
+    (Network, "start_heads"),
+    (fitting, "train"),
+    (fitting, "_answer"),
+]
+
+
+class Row(NamedTuple):
+    """One measured figure."""
+
+    name: str
+    value: float
+    unit: str
+    note: str = ""
+
+
+def blobs(
+    n: int, k: int, device: torch.device, noise: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, 5, 1, 512) float16 of k clusters, made on the device; and the clusters."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, device=device)
+
+    centres = normal(k, WIDTH)
+    features = np.empty((n, N_VIEWS, 1, WIDTH), np.float16)
+    y = torch.arange(n, device=device) % k
+    for rows in torch.arange(n, device=device).split(20_000):
+        image = centres[y[rows]] + noise * normal(len(rows), WIDTH)
+        views = image[:, None] + 0.5 * normal(len(rows), N_VIEWS, WIDTH)
+        features[rows.cpu().numpy(), :, 0] = views.half().cpu().numpy()
+    return features, y.cpu().numpy()
+
+
+@contextlib.contextmanager
+def stages(device: torch.device) -> Iterator[dict[str, float]]:
+    """Seconds of every stage of a fit, by name."""
+    seconds: dict[str, float] = defaultdict(float)
+    before = [(owner, name, getattr(owner, name)) for owner, name in STAGES]
+
+    def timed(name: str, function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = now(device)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[name] += now(device) - start
+
+        return call
+
+    for owner, name, function in before:
+        setattr(owner, name, timed(name, function))
+    try:
+        yield seconds
+    finally:
+        for owner, name, function in before:
+            setattr(owner, name, function)
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def fit(n: int, k: int, device: torch.device, **parameters: Any) -> tuple[Any, Row]:
+    """A fitted model of n made images, and its row: seconds, by stage, and how right it is."""
+    features, y = blobs(n, k, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with stages(device) as seconds:
+        start = now(device)
+        model = MFAVBsClustering(k, device=str(device), random_state=0, **parameters).fit(features)
+        whole = now(device) - start
+    note = ", ".join(f"{name.strip('_')} {s:.2f}" for name, s in seconds.items())
+    note += f"; ARI {adjusted_rand_score(y, model.labels_):.3f}"
+    if device.type == "cuda":
+        note += f"; {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB on the card"
+    steps = -(-n // max(256, k // 2)) * len(model.loss_history_)
+    note += f"; a step {1e3 * seconds['train'] / steps:.2f} ms, {steps} of them"
+    return model, Row(f"{n:,} x {WIDTH}, k = {k}, features to labels", whole, "s", note)
+
+
+def agreement(device: torch.device) -> Iterator[Row]:
+    """CPU against the device, and the device against itself, as adjusted Rand index."""
+    digits = load_digits().data
+    for name, features, k in (("digits", digits, 10), ("blobs", blobs(2000, 10, device)[0], 10)):
+        labels = [
+            MFAVBsClustering(k, device=where, random_state=seed).fit_predict(features)
+            for where, seed in ((str(device), 0), (str(device), 0), ("cpu", 0), ("cpu", 1))
+        ]
+        same = float(np.array_equal(labels[0], labels[1]))
+        yield Row(f"{name}: the same seed, the same labels", same, "", "1 is yes")
+        between = adjusted_rand_score(labels[0], labels[2])
+        seeds = adjusted_rand_score(labels[2], labels[3])
+        yield Row(f"{name}: device and CPU", between, "ARI", f"two seeds on the CPU {seeds:.3f}")
+
+
+def demo(device: torch.device) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "mfavbs", "demo", "--out", folder + "/run", "--quiet"]
+        subprocess.run(command, check=True, cwd=folder)
+        return Row("mfavbs demo, from process start", time.perf_counter() - start, "s")
+
+
+def training_rows(table: Any, args: argparse.Namespace, device: torch.device) -> None:
+    """Fits of growing size, of which the first is made twice: libraries load in it."""
+    sizes = (
+        [(500, 5), (1000, 5)] if args.quick else [(10_000, 10), (100_000, 100), (1_000_000, 1000)]
+    )
+    for n, k in [sizes[0], *sizes]:
+        with table.part(f"{n:,} x {WIDTH}"):
+            table.add(fit(n, k, device)[1])
+    with table.part("agreement"):
+        for row in agreement(device):
+            table.add(row)
+    with table.part("demo"):
+        table.add(demo(device))
