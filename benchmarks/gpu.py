@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import timm
 import torch
-from gpu_training import training_rows
+from gpu_training import million_row, training_rows
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -357,6 +357,7 @@ def embedding_rows(table: Table, args: argparse.Namespace, device: torch.device)
 PARTS = {
     "ceilings": lambda table, args, device: ceilings(table, device, args.quick),
     "training": training_rows,
+    "million": million_row,
     "embedding": embedding_rows,
 }
 
