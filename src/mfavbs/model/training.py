@@ -101,9 +101,9 @@ def train(
     for group in optimizer.param_groups:
         group["lr"] = rates.new_zeros(())  # a tensor: it changes within what is recorded
 
-    def step(done: Tensor, a: Tensor, b: Tensor, contrasted: Tensor) -> Tensor:
+    def step(rate: Tensor, a: Tensor, b: Tensor, contrasted: Tensor) -> Tensor:
         for group, times in zip(optimizer.param_groups, faster, strict=True):
-            group["lr"].copy_(times * rates[done])
+            group["lr"].copy_(times * rate)
         instance, cluster, balance = step_losses(
             network, a, b, _N_PAIRS[objective], instance_weight, contrasted
         )
@@ -123,11 +123,10 @@ def train(
             pairs = draw_epoch(objective, neighbours, tokens.shape[1], n_batches, generator)
             pairs = pairs.to(tokens.device)
             contrasted = _draw_clusters(network, n_batches, generator)
-            done = torch.arange(epoch * n_batches, (epoch + 1) * n_batches, device=device)
             sums = torch.zeros(3 + network.n_cluster_heads, device=device)
             for i, (image, view_a, view_b) in enumerate(pairs):  # (p b,) each
                 a, b = (tokens[image, view].to(device) for view in (view_a, view_b))
-                sums += make(done[i], a, b, contrasted[i])
+                sums += make(rates[epoch * n_batches + i], a, b, contrasted[i])
             history.append(_summary(epoch + 1, instance_weight, (sums / n_batches).tolist()))
             _check_finite(network, history[-1], learning_rate)
             checkpoint.write(history, neighbours, **parts)
