@@ -92,7 +92,8 @@ def train(
         blocks += network.instance_head.parameters()
     heads = list(network.cluster_heads.parameters())
     groups = [{"params": group} for group in (blocks, heads) if group]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, fused=True)
+    on_cuda = device.type == "cuda"
+    optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, fused=True, capturable=on_cuda)
     parts = {"network": network, "optimizer": optimizer}
     history = checkpoint.restore(**parts)
     neighbours = neighbours.to(device)
@@ -100,6 +101,7 @@ def train(
     faster = [1, _HEADS_FASTER][-len(groups) :]
     for group in optimizer.param_groups:
         group["lr"] = rates.new_zeros(())  # a tensor: it changes within what is recorded
+        group["capturable"] = on_cuda  # a checkpoint may be of another device
 
     def step(rate: Tensor, a: Tensor, b: Tensor, contrasted: Tensor) -> Tensor:
         for group, times in zip(optimizer.param_groups, faster, strict=True):
