@@ -563,3 +563,12 @@ def test_many_clusters_are_contrasted_in_part(monkeypatch):
     features, y = blobs(120, n_features=24, k=8, noise=0.05)
     model = small(n_clusters=8, epochs=30).fit(features)
     assert adjusted_rand_score(y, model.labels_) > 0.9
+
+
+def test_too_little_memory_says_what_to_lower(monkeypatch):
+    def no_room(*args, **kwargs):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(fitting, "train", no_room)
+    with pytest.raises(MfavbsError, match="cpu has too little memory.*Lower batch_size="):
+        small().fit(FEATURES)

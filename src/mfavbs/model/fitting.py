@@ -12,8 +12,8 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from mfavbs.devices import pick_device
-from mfavbs.errors import SourceError
+from mfavbs.devices import is_out_of_memory, pick_device
+from mfavbs.errors import MfavbsError, SourceError
 from mfavbs.model.assignment import assign, average_with_neighbours
 from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.copies import find_copies
@@ -49,7 +49,27 @@ class Fitted(NamedTuple):
 def fit_network(
     features: np.ndarray, parameters: dict[str, Any], checkpoint: Path | None = None
 ) -> Fitted:
-    """Train a network on features (n, v, t, d), finite, by the estimator's parameters."""
+    """Train a network on features (n, v, t, d), finite, by the estimator's parameters.
+
+    Raises
+    ------
+    MfavbsError
+        If the device has too little memory; it says what to lower.
+    """
+    try:
+        return _fit(features, parameters, checkpoint)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        kept = "" if checkpoint is None else " The epochs that are done are kept."
+        raise MfavbsError(
+            f"The device {pick_device(parameters['device'])} has too little memory to train on "
+            f"{len(features):,} images. Lower batch_size= or n_cluster_heads=, close what else "
+            f"runs on it, or give device='cpu'.{kept}"
+        ) from error
+
+
+def _fit(features: np.ndarray, parameters: dict[str, Any], checkpoint: Path | None) -> Fitted:
     n, k = len(features), parameters["n_clusters"]
     if n < k:
         raise SourceError(
