@@ -570,5 +570,5 @@ def test_too_little_memory_says_what_to_lower(monkeypatch):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(fitting, "train", no_room)
-    with pytest.raises(MfavbsError, match="cpu has too little memory.*Lower batch_size="):
+    with pytest.raises(MfavbsError, match=r"cpu has too little memory.*Lower batch_size="):
         small().fit(FEATURES)
