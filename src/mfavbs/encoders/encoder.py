@@ -122,7 +122,7 @@ class Encoder(nn.Module):
         return tokens.float()
 
     def to_device(self, device: torch.device) -> "Encoder":
-        """Move to ``device``, in the number type of :func:`mfavbs.devices.precision_on`.
+        """Move to ``device``, in the number type that is fastest there.
 
         float16, which ends at 65,504, only where it gives about the features of float32.
         """
