@@ -10,7 +10,7 @@ import numpy as np
 
 from mfavbs.errors import SourceError
 
-# Parameters of MFAVBsClustering, each set differing from the defaults (one block, channel fusion, 8
+# Parameters of MFAVBsClustering, each set differing from the defaults (one block, no fusion, 8
 # heads) in one thing; "tokens" is how many of each view's it is given. The paper's objective
 # brings its own start, gate, number of heads and instance loss.
 OURS: dict[str, dict[str, Any]] = {
@@ -19,7 +19,7 @@ OURS: dict[str, dict[str, Any]] = {
     "blocks-0": {"n_blocks": 0},
     "blocks-2": {"n_blocks": 2},
     "blocks-3": {"n_blocks": 3},
-    "fusion-none": {"fusion": "none"},
+    "fusion-channel": {"fusion": "channel"},
     "fusion-token": {"fusion": "token"},
     "init-random": {"init": "random"},
     "gate-none": {"gate": None},
