@@ -572,3 +572,13 @@ def test_too_little_memory_says_what_to_lower(monkeypatch):
     monkeypatch.setattr(fitting, "train", no_room)
     with pytest.raises(MfavbsError, match=r"cpu has too little memory.*Lower batch_size="):
         small().fit(FEATURES)
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 4), (20, 8), (30, 10)])
+def test_clusters_of_two_or_three_are_found(n, k):
+    """Three neighbours for each would join them: ARI 0.74 to 0.94 then."""
+    rng = np.random.default_rng(3)
+    y = np.arange(n) % k
+    X = rng.normal(size=(k, 64))[y] + 0.35 * rng.normal(size=(n, 64))
+    model = MFAVBsClustering(k, device="cpu", random_state=0).fit(X)
+    assert adjusted_rand_score(y, model.labels_) == 1

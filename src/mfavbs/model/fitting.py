@@ -135,7 +135,7 @@ def _neighbours(embeddings: Tensor, chosen: dict[str, Any]) -> Tensor:
     """(m, at most n_neighbors) rows, or of each image itself where nobody asks for others."""
     n = len(embeddings)
     # Half of what a cluster holds on average: in small sets more would be of other clusters.
-    m = min(chosen["n_neighbors"], n - 1, max(3, n // (2 * chosen["n_clusters"])))
+    m = min(chosen["n_neighbors"], n - 1, max(1, n // (2 * chosen["n_clusters"])))
     asked = chosen["objective"] == "disjoint" or chosen["init"] == "k-means++"
     # Without neighbours an image is its own: its views are its only positives.
     if m and asked:
