@@ -64,7 +64,8 @@ def run(command: list[str], folder: Path) -> str:
         shutil.copytree(folder / "new-photos", folder / "photos" / "later")
     if name in ("cluster", "embed", "bench") and "photos" in arguments:
         arguments += [] if "--encoder" in arguments else NO_NETWORK
-    arguments += {"cluster": ["--epochs", "2"], "bench": ["--seeds", "1"]}.get(name, [])
+    if "--suite" not in arguments:
+        arguments += {"cluster": ["--epochs", "2"], "bench": ["--seeds", "1"]}.get(name, [])
     if name in ("cluster", "embed", "predict", "bench"):
         arguments += ["--workers", "0"]
     result = mfavbs(name, *arguments, folder=folder)
@@ -111,10 +112,14 @@ def test_commands_and_python_of_the_how_to_in_their_order(
     for language, block in blocks("docs/how-to.md"):
         if language == "python":
             out.append(execute(block))
+        if language == "toml":
+            (photos / "suite.toml").write_text(block, encoding="utf-8")
         for line in lines_of(block) if language == "bash" else []:
             assert line.startswith("mfavbs "), line
             out.append(run(shlex.split(line, comments=True), photos))
-    assert len(out) == 18
+    assert len(out) == 21
+    summary = json.loads((photos / "bench-suite" / "suite.json").read_text())
+    assert (summary["n_trials"], summary["n_missing"]) == (12, 0)
     changes = json.loads((photos / "album" / "changes.json").read_text())  # one --back from --refit
     assert changes["images"] == {"new": 24, "kept": 24, "gone": 0}
     *_, from_json, from_loop = out
