@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="keep so many, drawn at random")
     parser.add_argument("--uneven", type=int, nargs=2, help="images of the first and last class")
     parser.add_argument("--classes", nargs="+", help="keep these alone")
-    parser.add_argument("--methods", nargs="+", default=["kmeans", "fusion-none", "mfavbs"])
+    parser.add_argument("--methods", nargs="+", default=["kmeans", "fusion-channel", "mfavbs"])
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
 
