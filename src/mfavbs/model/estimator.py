@@ -39,8 +39,8 @@ class MFAVBsClustering(
     n_clusters
         k >= 2.
     objective
-        Both fuse two views of an image. ``"disjoint"`` contrasts them with two other views of it
-        or of a neighbour, ``"paper"`` the two halves with each other (arXiv 2511.08883).
+        ``"disjoint"`` contrasts two views of an image, fused or not, with two other views of it or
+        of a neighbour, ``"paper"`` the two halves of a fused pair (arXiv 2511.08883).
     fusion
         ``"channel"``, ``"token"`` or ``"none"``, see :class:`mfavbs.MFAVBs`; ``"auto"`` is
         the last for the disjoint objective, where fusion did not pay, and ``"token"`` for the
@@ -110,10 +110,10 @@ class MFAVBsClustering(
     Notes
     -----
     Every feature is scaled to unit length first: directions are compared, as encoders of images
-    want it. Where the length of a row says something too (positions, counts, measurements), append
-    a constant column of about that length, as in
-    ``np.c_[X, np.full(len(X), np.linalg.norm(X, axis=1).mean())]``: the length then decides the
-    direction.
+    want it. Fewer than 8 features are positions or measurements, whose length says something too:
+    they are centred, and given one more column, as long as they are in the mean, so that the
+    length decides the direction. To have more features of such a kind taken so, append it, as in
+    ``np.c_[X, np.full(len(X), np.linalg.norm(X, axis=1).mean())]`` of centred ones.
 
     Rows equal to the last bit, copies of one image, are trained on once and all labelled.
 
