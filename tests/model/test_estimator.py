@@ -554,7 +554,7 @@ def test_clear_blobs_are_found_in_any_dimension_and_at_any_scale(d, scale):
     y = np.arange(200) % 4
     centres = np.linspace(-6, 6, 4)[:, None] if d == 1 else 5 * rng.normal(size=(4, d))
     X = (centres[y] + 0.3 * rng.normal(size=(200, d))) * scale
-    model = MFAVBsClustering(4, dim=16, device="cpu", random_state=0).fit(X)
+    model = MFAVBsClustering(4, dim=16, epochs=20, device="cpu", random_state=0).fit(X)
     assert adjusted_rand_score(y, model.labels_) > 0.95
 
 
