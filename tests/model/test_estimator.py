@@ -425,7 +425,7 @@ def test_a_width_that_the_heads_do_not_divide_names_both():
 
 
 def test_a_sample_of_a_large_set_is_kept_and_predict_still_gives_the_labels(monkeypatch, tmp_path):
-    monkeypatch.setattr(fitting, "_BANK_ROWS", 20)
+    monkeypatch.setattr(fitting, "BANK_ROWS", 20)
     features, _ = blobs(60, n_views=3)
     model = MFAVBsClustering(3, dim=16, epochs=2, device="cpu", random_state=0).fit(features)
     assert len(model.network_.bank_probabilities) == 20

@@ -9,6 +9,7 @@ from .grey_levels import Range, checked_range, recorded_range
 from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
 from .reading import measure_range, read_content, read_image
+from .replaying import recolour, replay_crops
 from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Base, Views
 
@@ -37,8 +38,10 @@ __all__ = [
     "open_images",
     "read_content",
     "read_image",
+    "recolour",
     "recorded_range",
     "reopen_images",
+    "replay_crops",
     "views_of",
     "views_of_bases",
 ]

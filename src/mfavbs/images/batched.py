@@ -23,7 +23,7 @@ from mfavbs.images.framing import Framing
 _SPAN = 6
 _ROWS, _COLUMNS = slice(0, _SPAN), slice(_SPAN, 2 * _SPAN)
 _FLIP, _TURN = 12, slice(13, 15)
-_MATRIX, _OF_MEAN, _AFFINE = slice(15, 24), slice(24, 33), slice(33, 39)
+MATRIX, OF_MEAN, _AFFINE = slice(15, 24), slice(24, 33), slice(33, 39)
 _IN_PLACE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _N_NUMBERS = 39
 
@@ -57,7 +57,7 @@ def stacked(views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.zeros((v, _N_NUMBERS), np.float32)
     numbers[:, _ROWS] = [(i * s, s, i * s, (i + 1) * s, s, 0) for i in range(v)]
     numbers[:, _COLUMNS] = (0, s, 0, s, s, 0)
-    numbers[:, _MATRIX] = np.eye(3).ravel()
+    numbers[:, MATRIX] = np.eye(3).ravel()
     numbers[:, _AFFINE] = _IN_PLACE
     return views.transpose(0, 2, 3, 1).reshape(v * s, s, 3), numbers
 
@@ -238,8 +238,8 @@ def _coloured(views: Tensor, table: Tensor) -> Tensor:
     pixels = table[:, 4] * table[:, _SPAN + 4]  # (b,)
     mean = sums / pixels[:, None]  # (b, 3)
     nothing = torch.zeros_like(mean)[..., None, None]
-    offset = _mapped(table[:, _OF_MEAN], mean[..., None, None], nothing)  # (b, 3, 1, 1)
-    return _mapped(table[:, _MATRIX], views, offset).round_().clamp_(0, 255)
+    offset = _mapped(table[:, OF_MEAN], mean[..., None, None], nothing)  # (b, 3, 1, 1)
+    return _mapped(table[:, MATRIX], views, offset).round_().clamp_(0, 255)
 
 
 def _mapped(matrix: Tensor, x: Tensor, offset: Tensor) -> Tensor:

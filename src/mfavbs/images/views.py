@@ -139,7 +139,7 @@ class Views:
         views = torch.empty((self.n_views, 3, s, s), dtype=torch.uint8)
         views[0] = F.pil_to_tensor(framed(image, s, self.framing, edges))
         source = F.pil_to_tensor(image)  # (3, h, w)
-        for view, drawn in enumerate(self._drawn(image.size, edges, content)[1:], start=1):
+        for view, drawn in enumerate(self.drawn(image.size, edges, content)[1:], start=1):
             if self.augmentation == "simclr":
                 views[view] = _turned(self._simclr(source, drawn), drawn)
             else:
@@ -161,23 +161,35 @@ class Views:
             or elements(height, width, self.n_views, self.image_size) > _MOST_ELEMENTS
         ):
             return Base(*stacked(self(image, content).numpy()))
-        drawn = self._drawn(small.size, edges, content)
+        drawn = self.drawn(small.size, edges, content)
         return Base(np.asarray(small), np.array([view.numbers for view in drawn], np.float32))
 
     def _reduced(self, image: PIL.Image.Image) -> tuple[PIL.Image.Image, tuple[float, float]]:
         """The image, RGB, as small as its views allow, and its edges in pixels of then."""
         # Far larger than needed: averaging blocks of pixels first costs less than resizing v
         # times.
-        factor = max(1, min(image.size) // self.enough)
+        factor = self.reduction(image.size)
         if image.mode != "RGB":
             image = image.convert("RGB")
         width, height = image.size
         return (image.reduce(factor) if factor > 1 else image), (width / factor, height / factor)
 
-    def _drawn(
-        self, size: tuple[int, int], edges: tuple[float, float], content: str
-    ) -> list[Drawn]:
-        """What each view shows of an image of this width and height."""
+    def reduction(self, size: tuple[int, int]) -> int:
+        """By how much an image of this width and height is made smaller before it is cropped."""
+        return max(1, min(size) // self.enough)
+
+    def drawn(self, size: tuple[int, int], edges: tuple[float, float], content: str) -> list[Drawn]:
+        """What each view shows of an image of this width and height, (v,).
+
+        Parameters
+        ----------
+        size
+            In whole pixels, after :meth:`reduction`.
+        edges
+            The same before it was rounded.
+        content
+            The image's :func:`content_hash`.
+        """
         s, ranges = self.image_size, self._ranges
         views = [clean(edges, size, s, self.framing)]
         for view in range(1, self.n_views):

@@ -1,5 +1,6 @@
 from .assignment import assign, average_with_neighbours, decide
 from .blocks import FAVB, MFAVBs, ViT
+from .end_to_end import EndToEnd
 from .estimator import MFAVBsClustering
 from .head_selection import choose_head, leave_one_out_ridge_error
 from .heads import ClusterHeads, InstanceHead
@@ -7,19 +8,30 @@ from .losses import balance_loss, cluster_loss, instance_loss
 from .neighbours import nearest_neighbours
 from .network import Network, mean_view
 from .pairs import Pair, disjoint_pairs, paper_pair
+from .pixel_answers import assign_pixels
+from .pixel_network import PixelNetwork
+from .pixel_training import train_pixels
+from .pixel_views import PixelViews
 from .projection import fit_projection, unit
 from .renumbering import renumber
+from .stem import PixelView, Stem
 
 __all__ = [
     "FAVB",
     "ClusterHeads",
+    "EndToEnd",
     "InstanceHead",
     "MFAVBs",
     "MFAVBsClustering",
     "Network",
     "Pair",
+    "PixelNetwork",
+    "PixelView",
+    "PixelViews",
+    "Stem",
     "ViT",
     "assign",
+    "assign_pixels",
     "average_with_neighbours",
     "balance_loss",
     "choose_head",
@@ -33,5 +45,6 @@ __all__ = [
     "nearest_neighbours",
     "paper_pair",
     "renumber",
+    "train_pixels",
     "unit",
 ]

@@ -15,6 +15,12 @@ from mfavbs.files import write_whole
 
 _PARTS = {"about", "network", "optimizer", "history", "neighbours"}
 _SCHEMA = 3
+# What `about` has a hash of, which says nothing to a person.
+_HASHED = {
+    "features": "features",
+    "pixels": "pixels or crops",
+    "frozen": "weights of the frozen run",
+}
 
 
 class Checkpoint:
@@ -64,8 +70,8 @@ class Checkpoint:
         for name, value in self.about.items():
             if before.get(name) == value:
                 continue
-            if name == "features":
-                raise self._refused("it is of other features")
+            if name in _HASHED:
+                raise self._refused(f"it is of other {_HASHED[name]}")
             raise self._refused(
                 f"it is of a run with {name}={before.get(name)!r}, this one has {name}={value!r}"
             )

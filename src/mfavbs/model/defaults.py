@@ -9,7 +9,7 @@ from typing import Any
 from mfavbs.errors import SourceError
 
 # Measured: docs/experiments.md, "Start, gates and rates" and "The paper's objective".
-_AUTO: dict[str, dict[str, Any]] = {
+AUTO: dict[str, dict[str, Any]] = {
     "disjoint": {
         "fusion": "none",
         "gate": 0.05,
@@ -44,7 +44,7 @@ def resolve(parameters: dict[str, Any], n_images: int) -> dict[str, Any]:
         If two of them do not go together.
     """
     found = {name: _plain(value) for name, value in parameters.items()}
-    auto = _AUTO[found["objective"]] | {
+    auto = AUTO[found["objective"]] | {
         "batch_size": max(_BATCH, math.ceil(found["n_clusters"] / 2))
     }
     found |= {name: value for name, value in auto.items() if found[name] == "auto"}

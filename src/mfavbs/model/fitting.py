@@ -24,7 +24,7 @@ from mfavbs.model.neighbours import nearest_neighbours
 from mfavbs.model.network import Network, mean_view
 from mfavbs.model.training import train
 
-_BANK_ROWS = 100_000  # images kept to answer others with: bounds the size of the model
+BANK_ROWS = 100_000  # images kept to answer others with: bounds the size of the model
 _OF_TRAINING = (
     "objective",
     "epochs",
@@ -153,7 +153,7 @@ def _answer(
         head = choose_head(probabilities, embeddings, balance_weight)
         return head, probabilities[head].clone()  # a view would keep every head's in memory
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(tokens), generator=generator)[:_BANK_ROWS].sort().values
+    rows = torch.randperm(len(tokens), generator=generator)[:BANK_ROWS].sort().values
     kept = tokens if len(rows) == len(tokens) else tokens[rows.to(tokens.device)]
     probabilities, representations = assign(network, kept)  # (h, m, k), (m, d)
     # As the model keeps them, so that `predict` gives the same.

@@ -36,9 +36,17 @@ def choose_head(probabilities: Tensor, embeddings: Tensor, balance_weight: float
     """
     if len(probabilities) == 1:
         return 0
+    return int(criterion(probabilities, embeddings, balance_weight).argmin())
+
+
+def criterion(probabilities: Tensor, embeddings: Tensor, balance_weight: float) -> Tensor:
+    """Ridge error plus weighted balance loss of every head, (h,); less is better.
+
+    As in :func:`choose_head`, which takes the least of them.
+    """
     balance = torch.stack([balance_loss(p) for p in probabilities])
     error = leave_one_out_ridge_error(probabilities, embeddings)
-    return int((error + balance_weight * balance.to(error.device)).argmin())
+    return error + balance_weight * balance.to(error.device)
 
 
 def leave_one_out_ridge_error(probabilities: Tensor, embeddings: Tensor) -> Tensor:

@@ -12,13 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor, nn
+from torch import Tensor
 
 from mfavbs.devices import fits
-from mfavbs.model.blocks import MFAVBs
-from mfavbs.model.heads import ClusterHeads, InstanceHead
+from mfavbs.model.headed import HeadedNetwork
 from mfavbs.model.kmeans import kmeans, rand_index
-from mfavbs.model.neighbours import Neighbourhood
 from mfavbs.model.projection import fit_frame, fit_projection, is_narrow, unit
 
 # k-means sees each embedding as the mean of its neighbourhood, three times over: fewer poor optima
@@ -30,7 +28,7 @@ _KMEANS_ROWS = 100_000  # images that k-means is fitted on
 _CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-mapped store
 
 
-class Network(nn.Module):
+class Network(HeadedNetwork):
     """Tokens of a pair of views -> a representation of each, for the heads to look at.
 
     The features are l2-normalised, centred and projected onto ``dim`` components
@@ -55,9 +53,6 @@ class Network(nn.Module):
     frame: Tensor | None  # (f + 1,) where f is small
     mean: Tensor  # (t, f)
     components: Tensor  # (f, d)
-    # Of the training images kept, (m, d) and (m, k) float16: what others are answered with.
-    bank_representations: Tensor
-    bank_probabilities: Tensor
 
     def __init__(
         self,
@@ -68,23 +63,11 @@ class Network(nn.Module):
         dim: int = 128,
         **mfavbs,
     ) -> None:
-        super().__init__()
+        super().__init__(n_clusters, n_cluster_heads, dim, **mfavbs)
         narrow = is_narrow(n_features)
         self.register_buffer("frame", torch.zeros(n_features + 1) if narrow else None)
         self.register_buffer("mean", torch.zeros(n_tokens, n_features + narrow))
         self.register_buffer("components", torch.zeros(n_features + narrow, dim))
-        for name, width in (("representations", dim), ("probabilities", n_clusters)):
-            self.register_buffer(f"bank_{name}", torch.zeros(0, width, dtype=torch.float16))
-        self._bank: Neighbourhood | None = None
-        self.n_cluster_heads = n_cluster_heads
-        self.mfavbs = MFAVBs(dim, **mfavbs)
-        self.instance_head = InstanceHead(dim)
-        self.cluster_heads = ClusterHeads(dim, n_clusters, n_cluster_heads)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network lies."""
-        return self.mean.device
 
     @property
     def n_tokens(self) -> int:
@@ -95,21 +78,6 @@ class Network(nn.Module):
     def n_features(self) -> int:
         """Width f of the encoder's tokens."""
         return self.mean.shape[1] - (self.frame is not None)
-
-    @property
-    def width(self) -> int:
-        """Width d of the tokens inside, and of a representation."""
-        return self.components.shape[1]
-
-    @property
-    def n_clusters(self) -> int:
-        """Clusters k of every head."""
-        return self.cluster_heads.prototypes.shape[1]
-
-    @property
-    def n_kept(self) -> int:
-        """Training images kept, m, whose answers are averaged with an image's own."""
-        return len(self.bank_probabilities)
 
     def forward(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.mfavbs(view_a, view_b)  # (b, t, d), (b, t, d)
@@ -172,26 +140,6 @@ class Network(nn.Module):
             part = unit(features[rows[start : start + _CHUNK]], self.device, self.frame)
             tokens[start : start + _CHUNK] = (part - self.mean) @ self.components
         return tokens
-
-    @torch.no_grad()
-    def keep(self, probabilities: Tensor, representations: Tensor) -> None:
-        """Keep the probabilities (m, k) and representations (m, d) of training images."""
-        self.make_room(len(probabilities))
-        self.bank_probabilities.copy_(probabilities)
-        self.bank_representations.copy_(representations)
-
-    def bank(self) -> Neighbourhood:
-        """The representations kept, to be searched; its index is built once."""
-        if self._bank is None or self._bank.rows.device != self.device:
-            self._bank = Neighbourhood(self.bank_representations)
-        return self._bank
-
-    def make_room(self, n_images: int) -> None:
-        """Size the bank for ``n_images``, before they are kept or loaded."""
-        self._bank = None
-        for name in ("bank_representations", "bank_probabilities"):
-            buffer = getattr(self, name)
-            setattr(self, name, buffer.new_zeros(n_images, buffer.shape[1]))
 
 
 def _partitions(points: Tensor, k: int, n_partitions: int, seed: int) -> list[Tensor]:

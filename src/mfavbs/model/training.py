@@ -6,7 +6,7 @@ Out: the network trained in place, and the losses of every epoch.
 
 import math
 import statistics
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from mfavbs.devices import has_bfloat16
 from mfavbs.errors import MfavbsError
 from mfavbs.model.checkpoint import Checkpoint
+from mfavbs.model.headed import HeadedNetwork
 from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
 from mfavbs.model.network import Network
 from mfavbs.model.pairs import Pair, disjoint_pairs, paper_pair
@@ -26,7 +27,7 @@ Objective = Literal["disjoint", "paper"]
 _HEADS_FASTER = 5
 # Clusters contrasted in a step, drawn anew for each where there are more: the cost is quadratic.
 _CONTRASTED = 256
-_N_PAIRS = {"disjoint": 2, "paper": 1}
+N_PAIRS = {"disjoint": 2, "paper": 1}
 _WARM_UP = 0.1  # share of the steps in which the rates rise
 _FIRST_RATE, _LAST_RATE = 1 / 25, 1e-4 / 25  # of the peak, as torch's OneCycleLR
 
@@ -107,7 +108,7 @@ def train(
         for group, times in zip(optimizer.param_groups, faster, strict=True):
             group["lr"].copy_(times * rate)
         instance, cluster, balance = step_losses(
-            network, a, b, _N_PAIRS[objective], instance_weight, contrasted
+            network, a, b, N_PAIRS[objective], instance_weight, contrasted
         )
         heads_loss = cluster + balance_weight * balance  # (h,)
         optimizer.zero_grad()
@@ -124,13 +125,13 @@ def train(
             generator = torch.Generator(device).manual_seed(seed * 100_003 + epoch)
             pairs = draw_epoch(objective, neighbours, tokens.shape[1], n_batches, generator)
             pairs = pairs.to(tokens.device)
-            contrasted = _draw_clusters(network, n_batches, generator)
+            contrasted = draw_clusters(network, n_batches, generator)
             sums = torch.zeros(3 + network.n_cluster_heads, device=device)
             for i, (image, view_a, view_b) in enumerate(pairs):  # (p b,) each
                 a, b = (tokens[image, view].to(device) for view in (view_a, view_b))
                 sums += make(rates[epoch * n_batches + i], a, b, contrasted[i])
-            history.append(_summary(epoch + 1, instance_weight, (sums / n_batches).tolist()))
-            _check_finite(network, history[-1], learning_rate)
+            history.append(summary(epoch + 1, instance_weight, (sums / n_batches).tolist()))
+            check_finite(network, history[-1], learning_rate)
             checkpoint.write(history, neighbours, **parts)
             progress.advance(1, note=f"loss {history[-1]['total']:.3f}")
     return history
@@ -173,7 +174,7 @@ def draw_epoch(
     return drawn.unflatten(2, (n_batches, -1)).permute(2, 1, 0, 3).flatten(2)
 
 
-def _draw_clusters(network: Network, n_batches: int, generator: torch.Generator) -> Tensor:
+def draw_clusters(network: HeadedNetwork, n_batches: int, generator: torch.Generator) -> Tensor:
     """The clusters contrasted in every batch of an epoch, (n_batches, at most 256)."""
     k = network.n_clusters
     if k <= _CONTRASTED:
@@ -183,9 +184,9 @@ def _draw_clusters(network: Network, n_batches: int, generator: torch.Generator)
 
 
 def step_losses(
-    network: Network,
-    a: Tensor,
-    b: Tensor,
+    network: HeadedNetwork,
+    a: Any,
+    b: Any,
     n_pairs: int,
     instance_weight: float = 1.0,
     contrasted: Tensor | None = None,
@@ -200,9 +201,9 @@ def step_losses(
     Parameters
     ----------
     network
-        As in :func:`train`.
+        It makes representations (p b, d) of the first and of the second view of every pair.
     a, b
-        (p b, t, d) tokens of the first and of the second view of every pair.
+        Those views, as the network takes them: (p b, t, d) tokens for :class:`Network`.
     n_pairs
         p, pairs for each image: 1 or 2.
     instance_weight
@@ -210,7 +211,7 @@ def step_losses(
     contrasted
         Numbers of the clusters that are contrasted; all by default.
     """
-    device = a.device
+    device = network.device
     # The cache of weights in bfloat16 is emptied when the outermost autocast ends: within another
     # one, the caller's say, every step would see the weights of the first.
     low = has_bfloat16(device)
@@ -232,7 +233,8 @@ def step_losses(
     return instance.mean(), cluster, balance
 
 
-def _summary(epoch: int, instance_weight: float, means: list[float]) -> dict:
+def summary(epoch: int, instance_weight: float, means: list[float]) -> dict:
+    """What stands in the history of an epoch, from the means over its steps."""
     instance, cluster, balance, *heads = means
     return {
         "epoch": epoch,
@@ -244,7 +246,8 @@ def _summary(epoch: int, instance_weight: float, means: list[float]) -> dict:
     }
 
 
-def _check_finite(network: Network, losses: dict, learning_rate: float) -> None:
+def check_finite(network: HeadedNetwork, losses: dict, learning_rate: float) -> None:
+    """Refuse to go on with an epoch whose loss or weights are no numbers."""
     if math.isfinite(losses["total"]) and all(p.isfinite().all() for p in network.parameters()):
         return
     raise MfavbsError(

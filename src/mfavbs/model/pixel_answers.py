@@ -1,0 +1,97 @@
+"""From a network trained on pixels to every image's cluster.
+
+In: a network and the views of images.
+Out: probabilities and representations as from features; of an epoch, the criterion that judges it.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mfavbs.devices import has_bfloat16
+from mfavbs.model.assignment import average_with_neighbours
+from mfavbs.model.head_selection import criterion
+from mfavbs.model.neighbours import Neighbourhood
+from mfavbs.model.pixel_network import PixelNetwork
+from mfavbs.model.pixel_views import PixelViews
+
+_VIEWS = 512  # at once
+
+
+@torch.no_grad()
+def assign_pixels(
+    network: PixelNetwork,
+    views: PixelViews,
+    heads: slice = slice(None),
+    rows: np.ndarray | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Probabilities of the heads and a representation, averaged over the views of each image.
+
+    As :func:`mfavbs.model.assign`, from the stored views in their own colours.
+
+    Parameters
+    ----------
+    network
+        Left in evaluation mode.
+    views
+        Of n images.
+    heads
+        Which heads; all by default.
+    rows
+        (m,) images to answer; all by default.
+
+    Returns
+    -------
+    tuple of Tensor
+        (h, m, k) probabilities that sum to 1 over k, and (m, d) representations of unit length,
+        on the network's device.
+    """
+    network.eval()
+    rows = np.arange(len(views)) if rows is None else rows
+    device, v = network.device, views.n_views
+    chunks = np.array_split(rows, -(-len(rows) * v // _VIEWS))
+    probabilities, representations = [], []
+    for chunk in chunks:
+        pair = views.stored(chunk)
+        low = has_bfloat16(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False):
+            pooled, _ = network(*pair)  # (b v, d)
+        # Cosines in bfloat16 would be too coarse for the nearest prototype.
+        p = network.cluster_heads(pooled.float(), heads).softmax(-1)  # (h, b v, k)
+        probabilities.append(p.unflatten(1, (-1, v)).mean(2))
+        r = F.normalize(pooled.float(), dim=-1).unflatten(0, (-1, v)).mean(1)
+        representations.append(F.normalize(r, dim=-1))
+    return torch.cat(probabilities, dim=1), torch.cat(representations)
+
+
+def judge_heads(
+    network: PixelNetwork,
+    views: PixelViews,
+    embeddings: Tensor,
+    rows: np.ndarray,
+    balance_weight: float,
+    averaged: bool,
+) -> Tensor:
+    """The criterion of every head, (h,), as :func:`mfavbs.model.choose_head` has it.
+
+    Parameters
+    ----------
+    network, views
+        Its answers are judged by whether the frozen features foretell them.
+    embeddings
+        (n, d) of unit length, of the frozen features.
+    rows
+        (m,) images that are looked at.
+    balance_weight
+        Of the balance loss beside the ridge error.
+    averaged
+        Whether answers are averaged over the nearest in the learned space first.
+    """
+    probabilities, representations = assign_pixels(network, views, rows=rows)
+    if averaged:
+        probabilities = average_with_neighbours(
+            probabilities, representations, probabilities.half(), Neighbourhood(representations)
+        )
+    chosen = embeddings[torch.from_numpy(rows).to(embeddings.device)]
+    return criterion(probabilities, chosen, balance_weight)

@@ -1,0 +1,193 @@
+"""The training loop from pixels, and the epoch that is kept.
+
+In: a network, the views of images, every image's neighbours (n, m).
+Out: the network of the epoch that a label-free criterion names, and the history of all of them.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mfavbs.model.checkpoint import Checkpoint
+from mfavbs.model.pixel_network import PixelNetwork
+from mfavbs.model.pixel_views import PixelViews
+from mfavbs.model.stem import PixelView
+from mfavbs.model.stepping import Step, recorded
+from mfavbs.model.training import (
+    N_PAIRS,
+    Objective,
+    check_finite,
+    draw_clusters,
+    draw_epoch,
+    one_cycle,
+    step_losses,
+    summary,
+)
+from mfavbs.progress import Progress
+
+_STARTED_SLOWER = 0.1  # what the frozen run has learned moves by this part of the rate
+_LARGEST_GRADIENT = 1.0  # norm of all gradients together
+
+Judge = Callable[[int], dict[str, Any]]
+
+
+class Best:
+    """The weights of the epoch with the least criterion so far, on the CPU."""
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self.value = math.inf
+        self.weights: dict[str, Tensor] = {}
+
+    def see(self, network: nn.Module, epoch: int, value: float | None) -> None:
+        """Keep this epoch's weights if they are better, or if nothing says which are."""
+        if value is not None and value >= self.value:
+            return
+        self.epoch, self.value = epoch, math.inf if value is None else value
+        self.weights = {name: x.detach().cpu().clone() for name, x in network.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, for a checkpoint."""
+        return {"epoch": self.epoch, "value": self.value, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what was kept."""
+        self.epoch, self.value = state["epoch"], state["value"]
+        self.weights = dict(state["weights"])
+
+
+def train_pixels(
+    network: PixelNetwork,
+    views: PixelViews,
+    neighbours: Tensor,
+    judge: Judge,
+    *,
+    objective: Objective = "disjoint",
+    epochs: int = 20,
+    batch_size: int = 128,
+    learning_rate: float = 3e-4,
+    instance_weight: float = 1.0,
+    balance_weight: float = 1.0,
+    augment: str = "default",
+    anchor_drop: float = 0.1,
+    seed: int = 0,
+    checkpoint: Checkpoint | None = None,
+    verbose: bool = False,
+) -> tuple[list[dict], Best]:
+    """Train ``network`` on views drawn as it goes, and leave it with the weights of the best epoch.
+
+    Parameters
+    ----------
+    network
+        On its device; from a frozen run or not.
+    views
+        Of the n images.
+    neighbours
+        (n, m) rows; only the disjoint objective looks at them.
+    judge
+        Of an epoch's number, 0 for the start: what is to stand in its history. Its ``criterion``
+        is least for the epoch that is kept; without one the last is.
+    objective, epochs, batch_size, instance_weight, balance_weight, seed, checkpoint, verbose
+        As in :func:`mfavbs.model.training.train`.
+    learning_rate
+        Peak of the one-cycle schedule of AdamW; what the frozen run gave moves by a tenth of it.
+    augment
+        How far the colours of a view may go.
+    anchor_drop
+        Share of the views whose anchor is withheld.
+
+    Returns
+    -------
+    history : list of dict
+        For epoch 0 what ``judge`` said, for every other also its losses.
+    best : Best
+        The epoch whose weights the network has.
+
+    Raises
+    ------
+    MfavbsError
+        If the loss or a weight is no longer a finite number; the checkpoint is that of the epoch
+        before.
+    """
+    checkpoint = checkpoint or Checkpoint(None, {})
+    n_batches = math.ceil(len(views) / batch_size)
+    optimizer, faster = _optimizer(network)
+    best = Best()
+    parts = {"network": network, "optimizer": optimizer, "best": best}
+    history = checkpoint.restore(**parts)
+    neighbours = neighbours.to(network.device)
+    rates = one_cycle(epochs * n_batches, learning_rate).to(network.device)
+    for group in optimizer.param_groups:
+        group["lr"] = rates.new_zeros(())  # a tensor: it changes within what is recorded
+        group["capturable"] = network.device.type == "cuda"  # a checkpoint may be of another
+    weights = (instance_weight, balance_weight)
+    step = _step(network, optimizer, faster, N_PAIRS[objective], *weights)
+    if not history:
+        history.append({"epoch": 0, **judge(0)})
+        best.see(network, 0, history[0].get("criterion"))
+    with Progress("training", epochs, "epochs", len(history) - 1, show=verbose) as progress:
+        for epoch in range(len(history), epochs + 1):
+            # As in `train`: an epoch is a function of the weights, the seed and its number.
+            number = seed * 100_003 + epoch - 1
+            generator = torch.Generator(network.device).manual_seed(number)
+            colours = torch.Generator().manual_seed(number)
+            pairs = draw_epoch(objective, neighbours, views.n_views, n_batches, generator)
+            contrasted = draw_clusters(network, n_batches, generator)
+            sums = torch.zeros(3 + network.n_cluster_heads, device=network.device)
+            network.train()
+            for i, (image, *which) in enumerate(pairs.cpu()):  # (p b,) each
+                a, b = views.pair(image, (which[0], which[1]), augment, anchor_drop, colours)
+                rate = rates[(epoch - 1) * n_batches + i]
+                sums += step(rate, contrasted[i], *a, *b)
+            entry = summary(epoch, instance_weight, (sums / n_batches).tolist())
+            check_finite(network, entry, learning_rate)
+            history.append(entry | judge(epoch))
+            best.see(network, epoch, history[-1].get("criterion"))
+            checkpoint.write(history, neighbours, **parts)
+            progress.advance(1, note=f"loss {entry['total']:.3f}")
+    network.load_state_dict(best.weights)
+    network.eval()
+    return history, best
+
+
+def _optimizer(network: PixelNetwork) -> tuple[torch.optim.AdamW, list[float]]:
+    """AdamW, and of each of its groups the part of the learning rate that it gets."""
+    started = network.started()
+    given = {id(parameter) for parameter in started}
+    new = [parameter for parameter in network.parameters() if id(parameter) not in given]
+    groups = [{"params": group} for group in (new, started) if group]
+    on_cuda = network.device.type == "cuda"
+    optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, fused=True, capturable=on_cuda)
+    return optimizer, [1.0, _STARTED_SLOWER][: len(groups)]
+
+
+def _step(
+    network: PixelNetwork,
+    optimizer: torch.optim.Optimizer,
+    faster: list[float],
+    n_pairs: int,
+    instance_weight: float,
+    balance_weight: float,
+) -> Step:
+    """One training step, of the rate, the clusters contrasted and the parts of two views."""
+    parameters = list(network.parameters())
+
+    def step(rate: Tensor, contrasted: Tensor, *parts: Tensor) -> Tensor:
+        for group, times in zip(optimizer.param_groups, faster, strict=True):
+            group["lr"].copy_(times * rate)
+        a, b = PixelView(*parts[:3]), PixelView(*parts[3:])
+        instance, cluster, balance = step_losses(
+            network, a, b, n_pairs, instance_weight, contrasted
+        )
+        heads_loss = cluster + balance_weight * balance  # (h,)
+        optimizer.zero_grad()
+        (instance_weight * instance + heads_loss.mean()).backward()
+        nn.utils.clip_grad_norm_(parameters, _LARGEST_GRADIENT)
+        optimizer.step()
+        losses = torch.stack([instance, cluster.mean(), balance.mean()])
+        return torch.cat([losses, heads_loss]).detach()
+
+    return recorded(step, network.device)
