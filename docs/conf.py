@@ -21,7 +21,7 @@ numpydoc_show_class_members = False
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!mfavbs).*"),
-    ("py:class", r"mfavbs\.(encoders\.towers|model\.neighbours)\..*"),
+    ("py:class", r"mfavbs\.(encoders\.towers|images\.drawing|model\.neighbours)\..*"),
 ]
 
 html_theme = "furo"
