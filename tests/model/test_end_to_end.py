@@ -6,7 +6,9 @@ import torch
 from pixel_blobs import EDGE, K, frozen_run, pictures
 from sklearn.metrics import adjusted_rand_score
 
+from mfavbs import MFAVBsClustering, embed, load_encoder, open_images
 from mfavbs.errors import MfavbsError, RunError, SourceError
+from mfavbs.features import store_pixels
 from mfavbs.model import EndToEnd, pixel_fitting
 from mfavbs.model.checkpoint import Checkpoint
 
@@ -81,6 +83,26 @@ def test_pixels_alone_need_no_encoder():
     assert "criterion" not in model.history_[0]
     assert not model.network_.stem.anchors
     assert np.array_equal(model.predict(*ARRAYS[:2]), model.labels_)
+
+
+def test_from_images_to_clusters(tmp_path):
+    images = open_images(ARRAYS[0])
+    store = embed(
+        images,
+        tmp_path / "store",
+        load_encoder("pixels", image_size=EDGE),
+        n_views=3,
+        device="cpu",
+        n_workers=0,
+        verbose=False,
+    )
+    arrays = store_pixels(
+        store, images, tmp_path / "pixels", edge=2 * EDGE, image_size=EDGE, verbose=False
+    )
+    frozen = MFAVBsClustering(K, dim=16, device="cpu", random_state=0).fit(store.features)
+    model = EndToEnd(frozen, **SMALL, anchor_widths=store.blocks, augment="none")
+    model.fit(*arrays, store.features, checkpoint=tmp_path / "c.pt")
+    assert adjusted_rand_score(model.labels_, Y) > 0.9
 
 
 def test_copies_are_trained_on_once_and_all_labelled():

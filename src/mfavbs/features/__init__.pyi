@@ -3,6 +3,7 @@ from .asking import nothing_new, remember, words_of
 from .cache_files import CacheFile, cache_folder, list_cache, prune_cache
 from .embedding import embed
 from .listing import Diff
+from .pixels import StoredPixels, store_pixels
 from .segments import SegmentedFeatures
 from .store import FeatureStore, check_store, compact, is_store
 
@@ -11,6 +12,7 @@ __all__ = [
     "Diff",
     "FeatureStore",
     "SegmentedFeatures",
+    "StoredPixels",
     "cache_folder",
     "check_store",
     "compact",
@@ -21,5 +23,6 @@ __all__ = [
     "nothing_new",
     "prune_cache",
     "remember",
+    "store_pixels",
     "words_of",
 ]

@@ -151,7 +151,7 @@ class EndToEnd(BaseEstimator):
         augment: str = "default",
         epochs: int = 20,
         batch_size: int = 128,
-        learning_rate: float = 3e-4,
+        learning_rate: float = 1e-3,
         instance_weight: float | Literal["auto"] = "auto",
         balance_weight: float | Literal["auto"] = "auto",
         device: str = "auto",

@@ -30,7 +30,7 @@ from mfavbs.model.pixel_training import Judge, train_pixels
 from mfavbs.model.pixel_views import PixelViews
 
 _NEAR_ZERO = 1e-3  # gates at the start: epoch 0 answers as the frozen run
-_JUDGED = 20_000  # images by which an epoch is judged
+_JUDGED = 5000  # images by which an epoch is judged, and 20 for each cluster at least
 _CHUNK = 1024  # images hashed at once
 _OF_TRAINING = (
     *("objective", "epochs", "batch_size", "learning_rate", "instance_weight", "balance_weight"),
@@ -164,7 +164,8 @@ def _judge(
     if embeddings is None:
         return lambda epoch: {}
     generator = torch.Generator().manual_seed(chosen["random_state"])
-    rows = torch.randperm(len(views), generator=generator)[:_JUDGED].sort().values.numpy()
+    most = max(_JUDGED, 20 * chosen["n_clusters"])
+    rows = torch.randperm(len(views), generator=generator)[:most].sort().values.numpy()
     averaged = _is_averaged(frozen, chosen)
 
     def judge(epoch: int) -> dict[str, Any]:

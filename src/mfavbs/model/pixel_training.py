@@ -68,7 +68,7 @@ def train_pixels(
     objective: Objective = "disjoint",
     epochs: int = 20,
     batch_size: int = 128,
-    learning_rate: float = 3e-4,
+    learning_rate: float = 1e-3,
     instance_weight: float = 1.0,
     balance_weight: float = 1.0,
     augment: str = "default",
