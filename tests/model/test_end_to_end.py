@@ -1,5 +1,7 @@
 """In: small pictures and a frozen run. Out: at first its answer, then the best epoch's."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -180,6 +182,40 @@ def test_what_does_not_go_together_is_refused(options, arrays, text):
     with pytest.raises(ValueError, match=text):
         EndToEnd(**options).fit(*arrays)
     assert issubclass(SourceError, ValueError)
+
+
+@pytest.mark.parametrize("options", [{}, {"anchor": False}, {"frozen": None, "n_clusters": K}])
+def test_a_saved_model_answers_the_same(options, tmp_path):
+    arrays = ARRAYS[:2] if "frozen" in options else ARRAYS
+    model = EndToEnd(**{"frozen": frozen_run(), **SMALL, "epochs": 1, **options}).fit(*arrays)
+    model.save(tmp_path / "model")
+    other = EndToEnd.load(tmp_path / "model", "cpu")
+    assert np.array_equal(other.predict_proba(*arrays), model.predict_proba(*arrays))
+    assert (other.history_, other.head_) == (model.history_, model.head_)
+    assert other.best_epoch_ == model.best_epoch_
+    params = [m.get_params(deep=False) | {"frozen": None} for m in (model, other)]
+    assert params[0] == params[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), "is not a model that"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "not a model trained on pixels"),
+        (lambda folder: shutil.rmtree(folder / "frozen"), "is not a model that"),
+        (
+            lambda folder: (folder / "config.json").write_text(
+                (folder / "config.json").read_text().replace('"schema": 1', '"schema": 9')
+            ),
+            "has schema 9.*Upgrade",
+        ),
+    ],
+)
+def test_a_damaged_model_is_refused(change, text, tmp_path):
+    EndToEnd(frozen_run(), **{**SMALL, "epochs": 0}).fit(*ARRAYS).save(tmp_path)
+    change(tmp_path)
+    with pytest.raises(RunError, match=text):
+        EndToEnd.load(tmp_path, "cpu")
 
 
 def test_without_memory_a_smaller_batch_is_advised(monkeypatch):

@@ -23,6 +23,7 @@ from mfavbs.model.estimator import MFAVBsClustering
 from mfavbs.model.isolation import own_settings
 from mfavbs.model.pixel_answers import assign_pixels
 from mfavbs.model.pixel_fitting import answer_pixels, fit_pixels
+from mfavbs.model.pixel_saving import load_pixel_model, save_pixel_model
 from mfavbs.model.pixel_views import PixelViews
 from mfavbs.model.training import Objective
 
@@ -97,8 +98,6 @@ class EndToEnd(BaseEstimator):
     ----------
     Improve Contrastive Clustering Performance by Multiple Fusing-Augmenting ViT Blocks, arXiv
     2511.08883.
-
-    Vision Transformer for Contrastive Clustering, arXiv 2206.12925.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -224,6 +223,8 @@ class EndToEnd(BaseEstimator):
         fitted = fit_pixels(self.frozen, parameters, pixels, crops, features, path)
         self.network_, self.head_, self.probabilities_, self.history_, self.best_epoch_ = fitted
         self.labels_, self.confidences_ = decide(self.probabilities_)
+        # What was fitted, whatever `set_params` says later.
+        self._fitted_parameters, self._fitted_from = parameters, self.frozen
         return self
 
     def predict(
@@ -248,12 +249,29 @@ class EndToEnd(BaseEstimator):
         views = self._views(pixels, crops, features)
         return assign_pixels(self.network_, views, slice(0, 0))[1].cpu().numpy()
 
+    def save(self, folder: str | Path) -> None:
+        """Write the network, and the frozen run beside it, into ``folder``; nothing is pickled."""
+        save_pixel_model(self, folder)
+
+    @classmethod
+    @own_settings()
+    def load(cls, folder: str | Path, device: str = "auto") -> "EndToEnd":
+        """Read back what :meth:`save` wrote, onto ``device``, to predict with.
+
+        Raises
+        ------
+        RunError
+            If the folder is no such model, is damaged or of a newer schema.
+        """
+        return load_pixel_model(cls, folder, device)
+
     def _views(
         self, pixels: np.ndarray, crops: np.ndarray, features: np.ndarray | None
     ) -> PixelViews:
         check_is_fitted(self, "network_")
         told = self._checked(features) if self.network_.stem.anchor_widths else None
-        return PixelViews(pixels, crops, told, self.image_size, self.network_.device)
+        size = self.network_.stem.image_size
+        return PixelViews(pixels, crops, told, size, self.network_.device)
 
     def _checked(self, features: np.ndarray | None) -> np.ndarray | None:
         """(n, v, 1, f), finite; or None where no frozen run could say what they mean."""
@@ -277,5 +295,5 @@ class EndToEnd(BaseEstimator):
 
 
 def _plain(value: Any) -> Any:
-    """A numpy scalar as Python's own: a checkpoint holds nothing else."""
-    return value.item() if isinstance(value, np.generic) else value
+    """Numbers of numpy, and sequences of them, as Python's own: files hold nothing else."""
+    return np.asarray(value).tolist() if np.ndim(value) else getattr(value, "item", lambda: value)()

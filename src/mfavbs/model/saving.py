@@ -23,7 +23,7 @@ from mfavbs.model.fitting import build_network
 MODEL_SCHEMA = 3  # 2 has no losses and no names of features
 _OLDEST = 2
 # What reading a model that was cut off or edited ends in.
-_DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
+DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
 _Model = TypeVar("_Model")
 
 
@@ -82,7 +82,7 @@ def load_model(cls: type[_Model], folder: str | Path, device: str) -> _Model:
             model.loss_history_ = config["losses"]
             if config["feature_names"] is not None:
                 model.feature_names_in_ = np.array(config["feature_names"], dtype=object)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise RunError(
             f"{folder} is not a model that mfavbs can read ({error}). Expected config.json "
             "and model.safetensors as `mfavbs cluster` writes them."

@@ -89,6 +89,7 @@ class Stem(nn.Module):
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
+        self.image_size = image_size
         self.anchor_widths = list(anchor_widths)
         start_weights(self)
         nn.init.normal_(self.class_token, std=1e-6)
