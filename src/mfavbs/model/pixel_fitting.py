@@ -32,6 +32,7 @@ from mfavbs.model.pixel_views import PixelViews
 _NEAR_ZERO = 1e-3  # gates at the start: epoch 0 answers as the frozen run
 _JUDGED = 5000  # images by which an epoch is judged, and 20 for each cluster at least
 _CHUNK = 1024  # images hashed at once
+_PROJECTED = 4096  # images whose views are projected at once
 _OF_TRAINING = (
     *("objective", "epochs", "batch_size", "learning_rate", "instance_weight", "balance_weight"),
     *("augment", "anchor_drop", "verbose"),
@@ -116,7 +117,7 @@ def fit_pixels(
         saved = Checkpoint(checkpoint, _about(chosen, frozen) | hashes)
     embeddings, neighbours = None, torch.arange(len(rows))[:, None]
     if frozen is not None and features is not None:
-        embeddings = mean_view(frozen.network_.project(features, rows)).to(device)  # (m, d)
+        embeddings = _embeddings(frozen, features, rows).to(device)  # (m, d)
         # As in `fit_network`: half of what a cluster holds on average.
         m = min(chosen["n_neighbors"], len(rows) - 1, max(3, len(rows) // (2 * k)))
         neighbours = nearest_neighbours(embeddings, m) if m else neighbours
@@ -219,6 +220,12 @@ def _about(chosen: dict[str, Any], frozen: MFAVBsClustering | None) -> dict[str,
         state = sorted(frozen.network_.state_dict().items())
         about["frozen"] = _hash_of(*(x.cpu().reshape(-1).numpy() for _, x in state))
     return about
+
+
+def _embeddings(frozen: MFAVBsClustering, features: np.ndarray, rows: np.ndarray) -> Tensor:
+    """(m, d) of unit length, as the frozen run has them; of a part of the images at a time."""
+    parts = np.array_split(rows, -(-len(rows) // _PROJECTED))
+    return torch.cat([mean_view(frozen.network_.project(features, part)) for part in parts])
 
 
 def _contents(

@@ -5,6 +5,7 @@ Out: the network of the epoch that a label-free criterion names, and the history
 """
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -138,16 +139,19 @@ def train_pixels(
             contrasted = draw_clusters(network, n_batches, generator)
             sums = torch.zeros(3 + network.n_cluster_heads, device=network.device)
             network.train()
+            begun = time.monotonic()
             for i, (image, *which) in enumerate(pairs.cpu()):  # (p b,) each
                 a, b = views.pair(image, (which[0], which[1]), augment, anchor_drop, colours)
                 rate = rates[(epoch - 1) * n_batches + i]
                 sums += step(rate, contrasted[i], *a, *b)
+            # Reading the sums waits for the device.
             entry = summary(epoch, instance_weight, (sums / n_batches).tolist())
+            speed = 2 * pairs[:, 0].numel() / (time.monotonic() - begun)
             check_finite(network, entry, learning_rate)
             history.append(entry | judge(epoch))
             best.see(network, epoch, history[-1].get("criterion"))
             checkpoint.write(history, neighbours, **parts)
-            progress.advance(1, note=f"loss {entry['total']:.3f}")
+            progress.advance(1, note=f"loss {entry['total']:.3f}, {speed:,.0f} views/s")
     network.load_state_dict(best.weights)
     network.eval()
     return history, best
