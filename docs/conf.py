@@ -15,7 +15,11 @@ exclude_patterns = ["_build"]
 default_role = "code"  # single backticks, as the docstrings have them
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
-autodoc_default_options = {"members": True, "exclude-members": "set_fit_request"}
+_METADATA = ("fit", "predict", "predict_proba", "transform")  # scikit-learn's routing of arguments
+autodoc_default_options = {
+    "members": True,
+    "exclude-members": ", ".join(f"set_{name}_request" for name in _METADATA),
+}
 numpydoc_show_class_members = False
 # A reference to one of our own names must lead somewhere; those of other packages stay plain text.
 nitpicky = True
