@@ -9,10 +9,11 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+from gpu_table import Row, Table, wait_for
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 
@@ -30,15 +31,6 @@ STAGES = [
     (fitting, "train"),
     (fitting, "_answer"),
 ]
-
-
-class Row(NamedTuple):
-    """One measured figure."""
-
-    name: str
-    value: float
-    unit: str
-    note: str = ""
 
 
 def blobs(
@@ -87,8 +79,7 @@ def stages(device: torch.device) -> Iterator[dict[str, float]]:
 
 
 def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for(device)
     return time.perf_counter()
 
 
@@ -133,7 +124,7 @@ def demo(device: torch.device) -> Row:
         return Row("mfavbs demo, from process start", time.perf_counter() - start, "s")
 
 
-def training_rows(table: Any, args: argparse.Namespace, device: torch.device) -> None:
+def training_rows(table: Table, args: argparse.Namespace, device: torch.device) -> None:
     """Fits of growing size, of which the first is made twice: libraries load in it."""
     sizes = [(500, 5), (1000, 5)] if args.quick else [(10_000, 10), (100_000, 100)]
     for n, k in [sizes[0], *sizes]:
@@ -146,7 +137,7 @@ def training_rows(table: Any, args: argparse.Namespace, device: torch.device) ->
         table.add(demo(device))
 
 
-def million_row(table: Any, args: argparse.Namespace, device: torch.device) -> None:
+def million_row(table: Table, args: argparse.Namespace, device: torch.device) -> None:
     """A million images in a thousand clusters; 5 GB of features."""
     n, k = (2000, 20) if args.quick else (1_000_000, 1000)
     table.add(fit(n, k, device)[1])

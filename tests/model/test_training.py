@@ -13,7 +13,8 @@ from mfavbs.model import training
 from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.neighbours import nearest_neighbours
 from mfavbs.model.network import mean_view
-from mfavbs.model.training import draw_epoch, one_cycle, train
+from mfavbs.model.stepping import one_cycle
+from mfavbs.model.training import draw_epoch, train
 
 FEATURES, Y = blobs(48, n_views=3, k=3)
 

@@ -24,7 +24,7 @@ Fusion = Literal["channel", "token", "none"]
 
 
 class _Attention(Attention):
-    """Attention that does not ask where to look if there is one place: a fifth of a step's time."""
+    """Attention that does not ask where to look if there is one place."""
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         if x.shape[1] > 1:

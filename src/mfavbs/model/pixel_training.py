@@ -16,15 +16,15 @@ from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.pixel_network import PixelNetwork
 from mfavbs.model.pixel_views import PixelViews
 from mfavbs.model.stem import PixelView
-from mfavbs.model.stepping import Step, recorded
+from mfavbs.model.stepping import one_cycle
 from mfavbs.model.training import (
     N_PAIRS,
     Objective,
     check_finite,
     draw_clusters,
     draw_epoch,
-    one_cycle,
-    step_losses,
+    make_step,
+    optimizer_of,
     summary,
 )
 from mfavbs.progress import Progress
@@ -121,11 +121,16 @@ def train_pixels(
     history = checkpoint.restore(**parts)
     neighbours = neighbours.to(network.device)
     rates = one_cycle(epochs * n_batches, learning_rate).to(network.device)
-    for group in optimizer.param_groups:
-        group["lr"] = rates.new_zeros(())  # a tensor: it changes within what is recorded
-        group["capturable"] = network.device.type == "cuda"  # a checkpoint may be of another
     weights = (instance_weight, balance_weight)
-    step = _step(network, optimizer, faster, N_PAIRS[objective], *weights)
+    step = make_step(
+        network,
+        optimizer,
+        faster,
+        N_PAIRS[objective],
+        *weights,
+        views=_two_views,
+        largest_gradient=_LARGEST_GRADIENT,
+    )
     if not history:
         history.append({"epoch": 0, **judge(0)})
         best.see(network, 0, history[0].get("criterion"))
@@ -157,41 +162,14 @@ def train_pixels(
     return history, best
 
 
-def _optimizer(network: PixelNetwork) -> tuple[torch.optim.AdamW, list[float]]:
-    """AdamW, and of each of its groups the part of the learning rate that it gets."""
+def _optimizer(network: PixelNetwork) -> tuple[torch.optim.Optimizer, list[float]]:
+    """An optimiser, and of each of its groups the part of the learning rate that it gets."""
     started = network.started()
     given = {id(parameter) for parameter in started}
     new = [parameter for parameter in network.parameters() if id(parameter) not in given]
     groups = [{"params": group} for group in (new, started) if group]
-    on_cuda = network.device.type == "cuda"
-    optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, fused=True, capturable=on_cuda)
-    return optimizer, [1.0, _STARTED_SLOWER][: len(groups)]
+    return optimizer_of(groups, network.device), [1.0, _STARTED_SLOWER][: len(groups)]
 
 
-def _step(
-    network: PixelNetwork,
-    optimizer: torch.optim.Optimizer,
-    faster: list[float],
-    n_pairs: int,
-    instance_weight: float,
-    balance_weight: float,
-) -> Step:
-    """One training step, of the rate, the clusters contrasted and the parts of two views."""
-    parameters = list(network.parameters())
-
-    def step(rate: Tensor, contrasted: Tensor, *parts: Tensor) -> Tensor:
-        for group, times in zip(optimizer.param_groups, faster, strict=True):
-            group["lr"].copy_(times * rate)
-        a, b = PixelView(*parts[:3]), PixelView(*parts[3:])
-        instance, cluster, balance = step_losses(
-            network, a, b, n_pairs, instance_weight, contrasted
-        )
-        heads_loss = cluster + balance_weight * balance  # (h,)
-        optimizer.zero_grad()
-        (instance_weight * instance + heads_loss.mean()).backward()
-        nn.utils.clip_grad_norm_(parameters, _LARGEST_GRADIENT)
-        optimizer.step()
-        losses = torch.stack([instance, cluster.mean(), balance.mean()])
-        return torch.cat([losses, heads_loss]).detach()
-
-    return recorded(step, network.device)
+def _two_views(*parts: Tensor) -> tuple[PixelView, PixelView]:
+    return PixelView(*parts[:3]), PixelView(*parts[3:])

@@ -6,10 +6,11 @@ Out: the network trained in place, and the losses of every epoch.
 
 import math
 import statistics
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfavbs.devices import has_bfloat16
 from mfavbs.errors import MfavbsError
@@ -18,7 +19,7 @@ from mfavbs.model.headed import HeadedNetwork
 from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
 from mfavbs.model.network import Network
 from mfavbs.model.pairs import Pair, disjoint_pairs, paper_pair
-from mfavbs.model.stepping import recorded
+from mfavbs.model.stepping import Step, one_cycle, recorded
 from mfavbs.progress import Progress
 
 Objective = Literal["disjoint", "paper"]
@@ -28,8 +29,6 @@ _HEADS_FASTER = 5
 # Clusters contrasted in a step, drawn anew for each where there are more: the cost is quadratic.
 _CONTRASTED = 256
 N_PAIRS = {"disjoint": 2, "paper": 1}
-_WARM_UP = 0.1  # share of the steps in which the rates rise
-_FIRST_RATE, _LAST_RATE = 1 / 25, 1e-4 / 25  # of the peak, as torch's OneCycleLR
 
 
 def train(
@@ -93,31 +92,14 @@ def train(
         blocks += network.instance_head.parameters()
     heads = list(network.cluster_heads.parameters())
     groups = [{"params": group} for group in (blocks, heads) if group]
-    on_cuda = device.type == "cuda"
-    optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, fused=True, capturable=on_cuda)
+    faster = [1.0, _HEADS_FASTER][-len(groups) :]
+    optimizer = optimizer_of(groups, device)
     parts = {"network": network, "optimizer": optimizer}
     history = checkpoint.restore(**parts)
     neighbours = neighbours.to(device)
     rates = one_cycle(epochs * n_batches, learning_rate).to(device)
-    faster = [1, _HEADS_FASTER][-len(groups) :]
-    for group in optimizer.param_groups:
-        group["lr"] = rates.new_zeros(())  # a tensor: it changes within what is recorded
-        group["capturable"] = on_cuda  # a checkpoint may be of another device
-
-    def step(rate: Tensor, a: Tensor, b: Tensor, contrasted: Tensor) -> Tensor:
-        for group, times in zip(optimizer.param_groups, faster, strict=True):
-            group["lr"].copy_(times * rate)
-        instance, cluster, balance = step_losses(
-            network, a, b, N_PAIRS[objective], instance_weight, contrasted
-        )
-        heads_loss = cluster + balance_weight * balance  # (h,)
-        optimizer.zero_grad()
-        (instance_weight * instance + heads_loss.mean()).backward()
-        optimizer.step()
-        losses = torch.stack([instance, cluster.mean(), balance.mean()])
-        return torch.cat([losses, heads_loss]).detach()
-
-    make = recorded(step, device)
+    weights = (instance_weight, balance_weight)
+    step = make_step(network, optimizer, faster, N_PAIRS[objective], *weights)
     with Progress("training", epochs, "epochs", len(history), show=verbose) as progress:
         for epoch in range(len(history), epochs):
             # An epoch is a function of the weights, the seed and its number: a resumed run
@@ -129,7 +111,7 @@ def train(
             sums = torch.zeros(3 + network.n_cluster_heads, device=device)
             for i, (image, view_a, view_b) in enumerate(pairs):  # (p b,) each
                 a, b = (tokens[image, view].to(device) for view in (view_a, view_b))
-                sums += make(rates[epoch * n_batches + i], a, b, contrasted[i])
+                sums += step(rates[epoch * n_batches + i], contrasted[i], a, b)
             history.append(summary(epoch + 1, instance_weight, (sums / n_batches).tolist()))
             check_finite(network, history[-1], learning_rate)
             checkpoint.write(history, neighbours, **parts)
@@ -137,18 +119,68 @@ def train(
     return history
 
 
-def one_cycle(n_steps: int, peak: float) -> Tensor:
-    """Learning rates (n_steps,): up by a cosine to the peak in a tenth of the steps, then down.
+def optimizer_of(groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    """AdamW of these groups of parameters, that can be recorded on CUDA."""
+    on_cuda = device.type == "cuda"
+    return torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, fused=True, capturable=on_cuda)
 
-    Super-convergence (arXiv 1708.07120), from 1/25 of the peak to 1/250,000 of it.
+
+def make_step(
+    network: HeadedNetwork,
+    optimizer: torch.optim.Optimizer,
+    faster: Sequence[float],
+    n_pairs: int,
+    instance_weight: float,
+    balance_weight: float,
+    views: Callable[..., tuple[Any, Any]] = lambda a, b: (a, b),
+    largest_gradient: float | None = None,
+) -> Step:
+    """One training step, on CUDA as one launch.
+
+    Parameters
+    ----------
+    network
+        On its device.
+    optimizer
+        From :func:`optimizer_of`, as a checkpoint left it.
+    faster
+        Of each of its groups, times the rate.
+    n_pairs, instance_weight, balance_weight
+        As in :func:`step_losses` and :func:`train`.
+    views
+        Makes the two views, as the network takes them, of what the step is given.
+    largest_gradient
+        Norm to which all gradients together are cut.
+
+    Returns
+    -------
+    Step
+        Of the rate (), the clusters contrasted (c,) and what ``views`` is given: the mean losses,
+        of instances, clusters and balance, and the loss of every head, (3 + h,). On CUDA the next
+        call overwrites them.
     """
-    rise = max(1.0, _WARM_UP * n_steps - 1)
-    at = torch.arange(n_steps, dtype=torch.float32)
-    up = (at / rise).clamp_max(1)
-    down = ((at - rise) / max(1.0, n_steps - 1 - rise)).clamp(0, 1)
-    low = torch.where(at < rise, _FIRST_RATE, _LAST_RATE)
-    share = torch.where(at < rise, 1 - up, down)  # of the way from the peak to the low
-    return peak * (low + (1 - low) * (1 + torch.cos(math.pi * share)) / 2)
+    parameters = list(network.parameters())
+    for group in optimizer.param_groups:
+        group["lr"] = torch.zeros(
+            (), dtype=torch.float32, device=network.device
+        )  # it changes within what is recorded
+        group["capturable"] = network.device.type == "cuda"  # a checkpoint may be of another
+
+    def step(rate: Tensor, contrasted: Tensor, *given: Tensor) -> Tensor:
+        for group, times in zip(optimizer.param_groups, faster, strict=True):
+            group["lr"].copy_(times * rate)
+        losses = step_losses(network, *views(*given), n_pairs, instance_weight, contrasted)
+        instance, cluster, balance = losses
+        heads_loss = cluster + balance_weight * balance  # (h,)
+        optimizer.zero_grad()
+        (instance_weight * instance + heads_loss.mean()).backward()
+        if largest_gradient is not None:
+            nn.utils.clip_grad_norm_(parameters, largest_gradient)
+        optimizer.step()
+        means = torch.stack([instance, cluster.mean(), balance.mean()])
+        return torch.cat([means, heads_loss]).detach()
+
+    return recorded(step, network.device)
 
 
 def draw_epoch(
