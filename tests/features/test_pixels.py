@@ -1,5 +1,7 @@
 """In: a store and its images. Out: small squares whose replayed crops are what was encoded."""
 
+import tarfile
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,19 @@ def test_views_of_the_squares_are_those_that_were_encoded(edge, store, source, t
         for view in range(4):
             expected = store.features[row, view, 0].astype(np.float64)
             assert np.corrcoef(got[row, view], expected)[0, 1] > 0.99
+
+
+def test_a_tar_which_has_one_place_to_read_at_is_read_in_order(tmp_path):
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        for i in range(200):
+            write(tmp_path / "image.png", encoded(smooth(24, 24, i)))
+            tar.add(tmp_path / "image.png", f"{i:03d}.png")
+    images = open_images(tmp_path / "images.tar")
+    options = {"n_views": 1, "device": "cpu", "n_workers": 0, "verbose": False}
+    store = embed(images, tmp_path / "store", load_encoder("pixels", image_size=8), **options)
+    stored = store_pixels(store, images, tmp_path / "pixels", edge=24, image_size=8, verbose=False)
+    for i, pixels in enumerate(stored.pixels):
+        assert np.array_equal(pixels, np.asarray(smooth(24, 24, i)))
 
 
 def test_a_square_is_the_whole_image(store, source, tmp_path):

@@ -56,6 +56,16 @@ def test_all_stored_views_come_beside_the_next_of_the_same_image():
     assert a.kept is None
 
 
+def test_every_other_stored_view_with_the_next_is_each_once():
+    odd = PixelViews(PIXELS, CROPS[:, :3], TOKENS[:, :3], EDGE, CPU)
+    for views, expected in ((some(), [(0, 2), (1, 3)]), (odd, [(0, 2), (1, 0)])):
+        for view, which in zip(views.stored(np.array([5, 2]), 2), expected):
+            assert torch.equal(
+                view.feature, torch.from_numpy(FEATURES[[5, 2]][:, which].reshape(4, -1))
+            )
+            assert_alike(view.pixels[2:], stored(2)[list(which)])
+
+
 def test_rows_are_numbered_among_those_that_are_taken():
     views = some(rows=np.array([4, 9, 20]))
     assert len(views) == 3

@@ -28,7 +28,8 @@ from mfavbs.images import (
     Framing,
     Images,
     Views,
-    read_image,
+    picture_of,
+    read_content,
     recorded_range,
     replay_crops,
 )
@@ -36,7 +37,7 @@ from mfavbs.locking import alone_in
 from mfavbs.progress import Progress
 
 _NAMES = ("pixels.npy", "crops.npy", "pixels.json")
-_AT_ONCE = 256  # images decoded before they are written
+_AT_ONCE = 32  # images read before they are decoded
 _THREADS = 4  # that decode
 
 
@@ -163,17 +164,23 @@ def _squares(
     value_range = recorded_range(store.parameters)
     memory = store.parameters.get("image_memory", IMAGE_MEMORY)
 
-    def square(key: str, content: str) -> tuple[tuple[int, int], np.ndarray]:
+    def read(key: str) -> bytes | np.ndarray | ImageError:
         try:
             if key not in row_of:
                 raise ImageError("it is not there any more")
+            return read_content(images, row_of[key], memory)
+        except ImageError as error:
+            return error
+
+    def square(
+        key: str, content: str, read: bytes | np.ndarray | ImageError
+    ) -> tuple[tuple[int, int], np.ndarray]:
+        try:
+            if isinstance(read, ImageError):
+                raise read
             # As the views were drawn: a JPEG may have been decoded at a part of its size.
-            picture = read_image(
-                images,
-                row_of[key],
-                views.enough,
-                value_range=value_range,
-                image_memory=memory,
+            picture = picture_of(
+                read, key, views.enough, value_range=value_range, image_memory=memory
             )
             if picture.hash != content:
                 raise ImageError("it has changed")
@@ -184,7 +191,10 @@ def _squares(
         small = picture.image.resize((edge, edge), Image.Resampling.BICUBIC)
         return picture.image.size, np.array(small)
 
-    wanted = list(zip(store.keys, store.hashes, strict=True))
+    keys, hashes = store.keys, store.hashes
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(wanted), _AT_ONCE):
-            yield from pool.map(square, *zip(*wanted[start : start + _AT_ONCE]))
+        for start in range(0, len(keys), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            # In order, and in this thread: a tar has one place at which it is read.
+            contents = [read(key) for key in keys[part]]
+            yield from pool.map(square, keys[part], hashes[part], contents)

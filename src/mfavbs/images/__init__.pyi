@@ -8,7 +8,7 @@ from .framing import FITS, Framing
 from .grey_levels import Range, checked_range, recorded_range
 from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
-from .reading import measure_range, read_content, read_image
+from .reading import measure_range, picture_of, read_content, read_image
 from .replaying import recolour, replay_crops
 from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Base, Views
@@ -36,6 +36,7 @@ __all__ = [
     "is_of_paths",
     "measure_range",
     "open_images",
+    "picture_of",
     "read_content",
     "read_image",
     "recolour",

@@ -65,11 +65,42 @@ def read_image(
         It cannot be had, or decoded.
     """
     content = read_content(images, row, image_memory)
+    return picture_of(
+        content,
+        images.keys[row],
+        at_least,
+        value_range=value_range,
+        image_memory=image_memory,
+    )
+
+
+def picture_of(
+    content: bytes | np.ndarray,
+    name: str,
+    at_least: int | None = None,
+    *,
+    value_range: Range | None = None,
+    image_memory: int = IMAGE_MEMORY,
+) -> Picture:
+    """Decode what :func:`read_content` has read; several threads may do so at once.
+
+    Parameters
+    ----------
+    content, name
+        Of one image, and its key.
+    at_least, value_range, image_memory
+        As in :func:`decode`.
+
+    Raises
+    ------
+    ImageError
+        It cannot be decoded.
+    """
     notes: list[str] = []
     image = decode(
         content,
         at_least,
-        name=images.keys[row],
+        name=name,
         value_range=value_range,
         image_memory=image_memory,
         notes=notes,

@@ -49,20 +49,29 @@ def assign_pixels(
     """
     network.eval()
     rows = np.arange(len(views)) if rows is None else rows
-    device, v = network.device, views.n_views
+    v = views.n_views
     chunks = np.array_split(rows, -(-len(rows) * v // _VIEWS))
     probabilities, representations = [], []
     for chunk in chunks:
-        pair = views.stored(chunk)
-        low = has_bfloat16(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False):
-            pooled, _ = network(*pair)  # (b v, d)
-        # Cosines in bfloat16 would be too coarse for the nearest prototype.
-        p = network.cluster_heads(pooled.float(), heads).softmax(-1)  # (h, b v, k)
+        pooled = _represented(network, views, chunk)  # (b v, d)
+        p = network.cluster_heads(pooled, heads).softmax(-1)  # (h, b v, k)
         probabilities.append(p.unflatten(1, (-1, v)).mean(2))
-        r = F.normalize(pooled.float(), dim=-1).unflatten(0, (-1, v)).mean(1)
+        r = F.normalize(pooled, dim=-1).unflatten(0, (-1, v)).mean(1)
         representations.append(F.normalize(r, dim=-1))
     return torch.cat(probabilities, dim=1), torch.cat(representations)
+
+
+def _represented(network: PixelNetwork, views: PixelViews, image: np.ndarray) -> Tensor:
+    """Representations (b v, d) of the stored views of some images."""
+    kind, both = network.device.type, network.is_symmetric
+    pair = views.stored(image, 2 if both else 1)
+    low = has_bfloat16(network.device)
+    with torch.autocast(kind, torch.bfloat16, enabled=low, cache_enabled=False):
+        halves = network(*pair)  # (b p, d) each
+    found = torch.stack(halves if both else halves[:1], dim=1)
+    found = found.unflatten(0, (len(image), -1)).flatten(1, 2)[:, : views.n_views]  # (b, v, d)
+    # Cosines in bfloat16 would be too coarse for the nearest prototype.
+    return found.flatten(0, 1).float()
 
 
 def judge_heads(

@@ -89,6 +89,15 @@ class PixelNetwork(HeadedNetwork):
             found.append(torch.cat([start, x[:, 1:]], dim=1))
         return found[0], found[1]
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether a view has the same representation in the first place of a pair as in the second.
+
+        So it is but for fusion along the channels, whose weights know the places.
+        """
+        parts = [self.mfavbs] if self.anchor_blocks is None else [self.mfavbs, self.anchor_blocks]
+        return all(block.axis != -1 for part in parts for block in part.blocks)
+
     def started(self) -> list[nn.Parameter]:
         """The parameters that :meth:`start_from` gave their values; none before."""
         if self.anchor_blocks is None:

@@ -99,14 +99,22 @@ class PixelViews:
         a, b = (PixelView(drawn[:, i], features[:, i], kept[i]) for i in range(2))
         return a, b
 
-    def stored(self, image: np.ndarray) -> tuple[PixelView, PixelView]:
-        """All stored views (b v) of some images, and for each the next of the same image."""
-        which = np.tile(np.arange(self.n_views), (len(image), 1))  # (b, v)
+    def stored(self, image: np.ndarray, step: int = 1) -> tuple[PixelView, PixelView]:
+        """Stored views of some images, (b p), and for each the next of the same image.
+
+        ``step`` 1 has each of the v views in the first place once; 2 has every other one there,
+        so that in both places together each is seen once, and the first twice where v is odd.
+        """
+        v = self.n_views
+        which = np.tile(np.arange(v), (len(image), 1))  # (b, v)
         drawn = self._drawn(image, self._crops(image, which))  # (b, v, 3, s, s)
         features = self._features(image, which)  # (b, v, f)
-        one = PixelView(drawn.flatten(0, 1), features.flatten(0, 1))
-        other = (x.roll(-1, dims=1).flatten(0, 1) for x in (drawn, features))
-        return one, PixelView(*other)
+        first = torch.arange(0, v, step, device=self.device)  # (p,)
+        places = (first, (first + 1) % v)
+        one, other = (
+            PixelView(*(x[:, place].flatten(0, 1) for x in (drawn, features))) for place in places
+        )
+        return one, other
 
     def _crops(self, image: np.ndarray, which: np.ndarray) -> np.ndarray:
         crops = np.asarray(self.crops[self.rows[image]], np.float32)  # (b, v, m)
