@@ -17,10 +17,12 @@ ORDER = (
     *(
         "sources",
         "truth",
+        "understanding",
         "recording",
         "updating",
         "clustering",
         "prediction",
+        "completing",
         "exporting",
     ),  # the flows that join the rooms
     *("bench", "engines", "cli", "__main__"),

@@ -22,7 +22,8 @@ from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
 from mfavbs.launching import leave_to_first_process
 from mfavbs.locking import alone_in, check_alone
-from mfavbs.recording import record_run, timed
+from mfavbs.progress import timed
+from mfavbs.recording import record_run
 from mfavbs.report import write_page
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import (
@@ -257,6 +258,7 @@ def _train(
     record_run(
         out,
         features,
+        model,
         model.labels_,
         model.probabilities_,
         truth,

@@ -6,6 +6,8 @@ Out: nothing but what a person reads.
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -89,3 +91,11 @@ class Progress:
         self.last_line = time.monotonic()
         line = f"{self.name}: {self.done:,} of {self.total:,} {self.unit}{rest}"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note how long a stage takes."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - start, 3)

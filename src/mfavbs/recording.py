@@ -7,19 +7,22 @@ Out: the files of a run folder but its model and its report.
 import importlib.metadata
 import os
 import platform
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mfavbs import __version__, runs
 from mfavbs.devices import peak_memory_mib
 from mfavbs.features import nearest_own
+from mfavbs.progress import timed
 from mfavbs.sources import Features
+from mfavbs.understanding import understand
+
+if TYPE_CHECKING:
+    from mfavbs.model import MFAVBsClustering
 
 _KMEANS_STARTS = 10
 # As good as all starts on all, in a sixth of the time: docs/experiments.md, "k-means beside a run".
@@ -29,6 +32,7 @@ _KMEANS_SAMPLE = 10_000
 def record_run(
     out: Path,
     features: Features,
+    model: "MFAVBsClustering",
     clusters: np.ndarray,
     probabilities: np.ndarray,
     truth: Sequence[str | None] | None,
@@ -48,6 +52,8 @@ def record_run(
         The folder.
     features
         What was clustered.
+    model
+        Fitted.
     clusters, probabilities
         (n,) and (n, k).
     truth
@@ -64,11 +70,14 @@ def record_run(
     today = now()[:10]
     if since is None and features.hashes is not None:
         since = [today] * len(features.keys)
-    k = probabilities.shape[1]
+    k, seed = probabilities.shape[1], asked["seed"]
+    found = understand(
+        features, model, clusters, probabilities, seed, seconds, verbose=bool(model.verbose)
+    )
+    answers = (clusters, probabilities, truth, features.hashes, since)
     with timed(seconds, "writing"):
-        runs.write_labels(
-            out, features.keys, clusters, probabilities, truth, features.hashes, since
-        )
+        runs.write_labels(out, features.keys, *answers, found.columns)
+        runs.write_insight(out, found.insight, found.hierarchy, found.map)
         runs.write_tables(out, features.failures, features.skipped, features.notes)
     metrics: dict[str, Any] = {
         "n_images": len(features.keys),
@@ -79,7 +88,7 @@ def record_run(
         "losses": losses,
         "views_nearest_own": nearest_own(features.array),
     }
-    metrics |= _scores(features, clusters, truth, k, asked["seed"], seconds)
+    metrics |= _scores(features, clusters, truth, k, seed, seconds)
     metrics |= {"seconds": seconds, "peak_memory_mib": peak_memory_mib()}
     record = _record(features, asked, device)
     runs.write_record(out, metrics, record | (about or {}))
@@ -155,11 +164,3 @@ def _record(features: Features, asked: dict[str, Any], device: str) -> dict[str,
 def now() -> str:
     """The present time, in UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-@contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Note how long a stage takes."""
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 3)

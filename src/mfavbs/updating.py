@@ -15,7 +15,8 @@ from mfavbs import runs
 from mfavbs.errors import RunError
 from mfavbs.files import user_path, write_json
 from mfavbs.locking import alone_in
-from mfavbs.recording import now, record_run, timed
+from mfavbs.progress import timed
+from mfavbs.recording import now, record_run
 from mfavbs.report import write_page
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import Features
@@ -71,9 +72,11 @@ def update_run(
     staged = runs.stage(out, {"how": how, "state": features.state, "of": before.record["state"]})
     with timed(seconds, "training" if how == "refit" else "answering"):
         if how == "refit":
+            fitted = model
             probabilities, clusters, losses = _fitted(model, features, before, was, staged)
         else:
-            probabilities, clusters = _answered(model.device, features, before, was, out)
+            fitted = _loaded(out, model)
+            probabilities, clusters = _answered(fitted, features, before, was, out)
             losses = before.metrics.get("losses") or []
             shutil.copytree(out / runs.MODEL, staged / runs.MODEL, dirs_exist_ok=True)
     device = str(model.network_.device) if how == "refit" else before.record.get("device") or ""
@@ -82,6 +85,7 @@ def update_run(
     record_run(
         staged,
         features,
+        fitted,
         clusters,
         probabilities,
         truth,
@@ -117,19 +121,22 @@ def go_back(run: str | Path) -> Run:
     return read_run(folder)
 
 
+def _loaded(out: Path, model: "MFAVBsClustering") -> "MFAVBsClustering":
+    """The run's own model, where and as talkative as ``model`` is to be."""
+    fitted = type(model).load(out / runs.MODEL, model.device)
+    return fitted.set_params(verbose=model.verbose)
+
+
 def _answered(
-    device: str, features: Features, before: Run, was: np.ndarray, out: Path
+    model: "MFAVBsClustering", features: Features, before: Run, was: np.ndarray, out: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, k) and clusters (n,): those there were, and the network's of the rest."""
-    from mfavbs.model import MFAVBsClustering
-
     known, new = was >= 0, np.flatnonzero(was < 0)
     kept = runs.read_all_probabilities(out)  # (m, k)
     probabilities = np.empty((len(was), kept.shape[1]), np.float32)
     clusters = np.empty(len(was), np.int64)
     probabilities[known], clusters[known] = kept[was[known]], before.cluster[was[known]]
     if len(new):
-        model = MFAVBsClustering.load(out / runs.MODEL, device)
         probabilities[new] = model.predict_proba(features.array[new])
         clusters[new] = probabilities[new].argmax(1)
     return probabilities, clusters

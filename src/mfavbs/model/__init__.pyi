@@ -4,6 +4,8 @@ from .end_to_end import EndToEnd
 from .estimator import MFAVBsClustering
 from .head_selection import choose_head, leave_one_out_ridge_error
 from .heads import ClusterHeads, InstanceHead
+from .kmeans import kmeans
+from .looking import Seen, look, look_at_tokens
 from .losses import balance_loss, cluster_loss, instance_loss
 from .neighbours import nearest_neighbours
 from .network import Network, mean_view
@@ -28,6 +30,7 @@ __all__ = [
     "PixelNetwork",
     "PixelView",
     "PixelViews",
+    "Seen",
     "Stem",
     "ViT",
     "assign",
@@ -40,7 +43,10 @@ __all__ = [
     "disjoint_pairs",
     "fit_projection",
     "instance_loss",
+    "kmeans",
     "leave_one_out_ridge_error",
+    "look",
+    "look_at_tokens",
     "mean_view",
     "nearest_neighbours",
     "paper_pair",

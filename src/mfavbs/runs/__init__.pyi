@@ -1,3 +1,4 @@
+from .columns import write_insight, write_labels
 from .labels import read_all_probabilities, read_probabilities
 from .reading import (
     PREDICTION,
@@ -19,7 +20,6 @@ from .writing import (
     check_folder,
     tidy_run,
     unwritable,
-    write_labels,
     write_record,
     write_tables,
 )
@@ -49,6 +49,7 @@ __all__ = [
     "swap_in",
     "tidy_run",
     "unwritable",
+    "write_insight",
     "write_labels",
     "write_record",
     "write_tables",

@@ -6,6 +6,7 @@ In: a run folder or the file in it. Out: columns of length n; probabilities (k,)
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfavbs.errors import RunError
+
+INSIGHT, HIERARCHY, MAP = "insight.json", "hierarchy.json", "map.parquet"
+INSIGHTS = ("trust", "outlier", "copies", "flags")  # columns that older runs lack
 
 
 def read_labels(
@@ -47,6 +51,39 @@ def read_contents(path: Path) -> tuple[list[str] | None, list[str] | None]:
     except (pa.ArrowException, OSError) as error:
         raise damaged(path, "the labels of a run as Parquet", error) from error
     return table["hash"].to_pylist(), table["since"].to_pylist()
+
+
+def read_insights(path: Path) -> dict[str, Any]:
+    """The columns of :data:`INSIGHTS` that there are, (n,) each.
+
+    ``trust`` and ``outlier`` are float64, NaN where unknown; ``copies`` int64, -1 where an image
+    is in no group; ``flags`` a list for each image, or None where it was not looked at.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in INSIGHTS if name in file.schema_arrow.names]
+            table = file.read(columns=names)
+        found: dict[str, Any] = {}
+        for name in names:
+            column = table[name]
+            if name == "flags":
+                found[name] = column.to_pylist()
+            elif name == "copies":
+                found[name] = column.cast(pa.int64()).fill_null(-1).to_numpy()
+            else:
+                found[name] = column.cast(pa.float64()).to_numpy()
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(path, "the labels of a run as Parquet", error) from error
+    return found
+
+
+def read_map(path: Path) -> np.ndarray:
+    """Places (n, 2) float32 on the map."""
+    try:
+        table = pq.read_table(path, columns=["x", "y"])
+        return np.column_stack([table[name].to_numpy() for name in ("x", "y")])
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(path, "the columns x and y as Parquet", error) from error
 
 
 def read_probabilities(folder: Path, rows: Collection[int]) -> dict[int, list[float]]:

@@ -16,7 +16,16 @@ import pyarrow as pa
 
 from mfavbs.errors import RunError
 from mfavbs.files import path_from_spreadsheet, read_reasons, user_path
-from mfavbs.runs.labels import damaged, read_contents, read_labels
+from mfavbs.runs.labels import (
+    HIERARCHY,
+    INSIGHT,
+    MAP,
+    damaged,
+    read_contents,
+    read_insights,
+    read_labels,
+    read_map,
+)
 
 SCHEMA = 1
 PREDICTION = "prediction.json"  # what a folder of predictions has in place of a record
@@ -47,7 +56,7 @@ class Run:
     cluster
         (n,) number of the cluster, in [0, k).
     confidence
-        (n,) probability of that cluster, in [1/k, 1].
+        (n,) ``trust`` where the run has it, else the probability of that cluster, in [1/k, 1].
     label, names
         (n,) known labels as indices into ``names``, -1 where an image has none.
     metrics
@@ -58,6 +67,16 @@ class Run:
         (path, reason) of every image that could not be read.
     hashes, since
         (n,) content hashes, and the dates on which the images came; None for features.
+    trust
+        (n,) chance that the image is in the same cluster in a refit on other images.
+    outlier
+        (n,) p-value against the run's own images, in (0, 1]: 0.01 is as odd as the oddest 1 %.
+    copies
+        (n,) number of the group of copies that the image is in, -1 where it is in none.
+    flags
+        For each image a list of what is wrong with its picture; None where it was not looked at.
+
+    The last four are None where the run does not have them; ``mfavbs report`` makes them.
     """
 
     folder: Path
@@ -72,12 +91,34 @@ class Run:
     skipped: list[tuple[str, str]]
     hashes: list[str] | None = None
     since: list[str] | None = None
+    trust: np.ndarray | None = None
+    outlier: np.ndarray | None = None
+    copies: np.ndarray | None = None
+    flags: list[list[str] | None] | None = None
 
     @property
     def changes(self) -> dict[str, Any] | None:
         """What became of images and clusters when the run was last updated, or None."""
-        path = self.folder / "changes.json"
-        return _json(self.folder, path.name, {}) if path.exists() else None
+        return self._content("changes.json")
+
+    @property
+    def insight(self) -> dict[str, Any] | None:
+        """What insight.json says of the clusters and of the whole, or None."""
+        return self._content(INSIGHT)
+
+    @property
+    def hierarchy(self) -> dict[str, Any] | None:
+        """The tree of clusters that hierarchy.json has, or None."""
+        return self._content(HIERARCHY)
+
+    @property
+    def map(self) -> np.ndarray | None:
+        """(n, 2) float32 places of the images on the map, or None."""
+        path = self.folder / MAP
+        return read_map(path) if path.exists() else None
+
+    def _content(self, name: str) -> dict[str, Any] | None:
+        return _json(self.folder, name, {}) if (self.folder / name).exists() else None
 
     @property
     def paths(self) -> list[str]:
@@ -155,7 +196,8 @@ def read_run(folder: Path) -> Run:
     table = folder / "skipped.csv"  # runs made before it was written have none
     skipped = _reasons(table) if table.exists() else []
     found = (path, cluster, confidence, label, names)
-    return Run(folder, *found, metrics, record, failures, skipped, hashes, since)
+    insights = read_insights(folder / "labels.parquet")
+    return Run(folder, *found, metrics, record, failures, skipped, hashes, since, **insights)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

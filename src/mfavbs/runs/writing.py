@@ -11,19 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from mfavbs.errors import RunError
 from mfavbs.files import (
     PARTIAL,
     holds_only,
-    spreadsheet_path,
-    write_csv,
     write_json,
     write_reasons,
-    write_whole,
 )
 from mfavbs.runs.reading import read_record
 
@@ -32,6 +25,7 @@ FILES = (
     *("run.json", "labels.csv", "labels.parquet", "failures.csv", "skipped.csv"),
     "warnings.csv",
     *("metrics.json", "thumbnails.parquet", "report.html"),
+    *("insight.json", "hierarchy.json", "map.parquet"),
 )
 CHANGES = "changes.json"  # what became of the clusters and images when the run was updated
 UNFINISHED = "unfinished.json"  # the parameters of a run under way
@@ -176,56 +170,6 @@ def _clear(folder: Path, folders: tuple[str, ...]) -> None:
     for name in (CHECKPOINT, CHANGES, *reversed(FILES)):
         (folder / (name + PARTIAL)).unlink(missing_ok=True)
         (folder / name).unlink(missing_ok=True)
-
-
-def write_labels(
-    folder: Path,
-    paths: Sequence[str],
-    clusters: np.ndarray,
-    probabilities: np.ndarray,
-    labels: Sequence[str | None] | None = None,
-    hashes: Sequence[str] | None = None,
-    since: Sequence[str] | None = None,
-) -> None:
-    """Write labels.csv and labels.parquet, each whole or not at all.
-
-    Parameters
-    ----------
-    folder
-        The run folder.
-    paths, clusters, probabilities
-        (n,) keys, (n,) cluster numbers, (n, k).
-    labels
-        (n,) known labels, or None.
-    hashes, since
-        (n,) content hashes and dates on which the images came, or None.
-    """
-    columns: dict[str, Any] = {
-        "path": pa.array(paths, pa.string()),
-        "cluster": pa.array(clusters, pa.int32()),
-        "confidence": pa.array(probabilities.max(axis=1), pa.float32()),
-    }
-    if labels is not None:
-        columns["label"] = pa.array(labels, pa.string())
-    rows = [[spreadsheet_path(path) for path in paths], clusters.tolist()]
-    rows.append([f"{p:.4f}" for p in probabilities.max(axis=1)])
-    if labels is not None:
-        rows.append([spreadsheet_path(label or "") for label in labels])
-    if since is not None:
-        columns["since"] = pa.array(since, pa.string())
-        rows.append(list(since))
-    header = list(columns)
-    if hashes is not None:
-        columns["hash"] = pa.array(hashes, pa.string())
-    flat = pa.array(probabilities.ravel(), pa.float32())
-    k = probabilities.shape[1]
-    columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, k)
-    try:
-        write_csv(folder / "labels.csv", header, zip(*rows, strict=True))
-        table = pa.table(columns)
-        write_whole(folder / "labels.parquet", lambda file: pq.write_table(table, file))
-    except OSError as error:
-        raise unwritable(folder, error) from error
 
 
 def write_tables(

@@ -1,0 +1,158 @@
+"""What is asked of every clustering: how far to trust it, what does not belong, and so on.
+
+In: features of n images, the fitted model, clusters (n,) and probabilities (n, k). Out: columns
+for labels.parquet, the content of insight.json, hierarchy.json and map.parquet. Nothing is written.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from mfavbs.progress import Progress, timed
+from mfavbs.sources import Features
+
+if TYPE_CHECKING:
+    from mfavbs.model import MFAVBsClustering
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the questions look at.
+
+    Attributes
+    ----------
+    features
+        Of all images, and where they are.
+    model
+        Fitted.
+    embeddings
+        (n, d) float32 of unit length.
+    heads
+        (h, n) cluster by each head, in that head's numbers.
+    labels, probabilities
+        (n,) and (n, k): the answer.
+    seed
+        Of all that is drawn.
+    """
+
+    features: Features
+    model: "MFAVBsClustering"
+    embeddings: np.ndarray
+    heads: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    seed: int
+
+    @property
+    def k(self) -> int:
+        """Clusters asked for."""
+        return self.probabilities.shape[1]
+
+    def tokens(self, rows: np.ndarray) -> np.ndarray:
+        """Projected tokens (m, v, t, d) float32 of some images."""
+        from mfavbs.model import look_at_tokens
+
+        return look_at_tokens(self.model, self.features.array, rows)
+
+
+@dataclass
+class Understood:
+    """What the questions found.
+
+    Attributes
+    ----------
+    columns
+        (n,) each, by their names in labels.parquet.
+    insight
+        The content of insight.json, plain values; ``clusters`` has an object for each cluster.
+    hierarchy
+        The content of hierarchy.json, or None.
+    map
+        (n, 2) float32, or None.
+    """
+
+    columns: dict[str, pa.Array] = field(default_factory=dict)
+    insight: dict[str, Any] = field(default_factory=dict)
+    hierarchy: dict[str, Any] | None = None
+    map: np.ndarray | None = None
+
+    def cluster(self, number: int) -> dict[str, Any]:
+        """What insight.json says of one cluster, to be added to."""
+        return self.insight["clusters"].setdefault(str(number), {})
+
+
+def understand(
+    features: Features,
+    model: "MFAVBsClustering",
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    seed: int,
+    seconds: dict[str, float],
+    *,
+    only: Collection[str] | None = None,
+    verbose: bool = False,
+) -> Understood:
+    """Ask every question, or ``only`` those, of a clustering.
+
+    Parameters
+    ----------
+    features
+        What was clustered.
+    model
+        Fitted.
+    labels, probabilities
+        (n,) and (n, k).
+    seed
+        Of all that is drawn.
+    seconds
+        Gains how long each question took.
+    only
+        Names of :data:`QUESTIONS`.
+    verbose
+        Show progress on stderr.
+    """
+    from mfavbs.model import look
+
+    asked = [name for name in QUESTIONS if only is None or name in only]
+    found = Understood(insight={"schema": SCHEMA, "asked": asked, "clusters": {}})
+    with Progress("insight", len(asked) + 1, "questions", show=verbose) as progress:
+        with timed(seconds, "insight: looking"):
+            seen = look(model, features.array)
+        evidence = Evidence(features, model, *seen, labels, probabilities, seed)
+        for number, size in enumerate(np.bincount(labels, minlength=evidence.k).tolist()):
+            found.cluster(number)["size"] = size
+        for name in asked:
+            progress.advance(1, note=name)
+            with timed(seconds, f"insight: {name}"):
+                QUESTIONS[name](evidence, found)
+        progress.advance(1, note="")
+    return found
+
+
+def _trust(evidence: Evidence, found: Understood) -> None:
+    from mfavbs.insight import agreement, cluster_stability, refit_heads
+
+    labels, k = evidence.labels, evidence.k
+    refits = refit_heads(evidence.embeddings, labels, k, evidence.seed)
+    trust = agreement(labels, refits)
+    stability = cluster_stability(labels, refits, k)
+    size = np.bincount(labels, minlength=k)
+    mean = np.bincount(labels, trust, minlength=k) / np.maximum(size, 1)
+    for number in np.flatnonzero(size).tolist():
+        about = {"trust": round(float(mean[number]), 4)}
+        about["stability"] = round(float(stability[number]), 4)
+        found.cluster(number).update(about)
+    found.columns["trust"] = pa.array(trust, pa.float32())
+    found.insight["trust"] = {"mean": round(float(trust.mean()), 4), "n_refits": len(refits)}
+
+
+# In the order in which they are asked; a later one may look at what an earlier one found. Each adds
+# its own to `columns` and `insight`, and what of it holds for a cluster to `cluster(number)`.
+QUESTIONS: dict[str, Callable[[Evidence, Understood], None]] = {
+    "trust": _trust,
+}
