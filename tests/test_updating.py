@@ -87,7 +87,7 @@ def test_updating_answers_what_is_new_and_keeps_every_label(photos, tmp_path, mo
     assert run.changes["images"] == {"new": 5, "kept": 35, "gone": 2}
     assert run.changes["clusters"]["continued"] == {"0": 0, "1": 1, "2": 2}
     with open(run.folder / "labels.csv", encoding="utf-8-sig") as file:
-        assert next(csv.reader(file)) == ["path", "cluster", "confidence", "since"]
+        assert next(csv.reader(file))[:4] == ["path", "cluster", "confidence", "since"]
     assert "red/new0.png" in (run.folder / "report.html").read_text()
     again = cluster(photos, tmp_path / "run", update=True)
     assert again.record == run.record  # nothing to do, and nothing done

@@ -58,12 +58,16 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     labels = rows(run / "labels.csv")
-    assert list(labels[0]) == ["path", "cluster", "confidence", "label", "since"]
+    first = ["path", "cluster", "confidence", "label", "since"]
+    assert list(labels[0])[:5] == first
     assert len(labels) == 25
     assert {row["label"] for row in labels} == set(COLOURS)
     table = pq.read_table(run / "labels.parquet")
-    columns = [*labels[0], "hash", "probabilities"]
-    assert table.column_names == columns
+    assert table.column_names[:5] == first
+    assert {*labels[0], "trust", "hash", "probabilities"} <= set(table.column_names)
+    assert np.allclose(
+        table["trust"].to_numpy(), [float(r["confidence"]) for r in labels], atol=1e-4
+    )
     assert np.allclose([sum(p) for p in table["probabilities"].to_pylist()], 1, atol=1e-5)
     assert [row["path"] for row in rows(run / "failures.csv")] == ["red/broken.jpg"]
     assert rows(run / "skipped.csv") == [{"path": "notes.md", "reason": "not an image by its name"}]
@@ -77,7 +81,7 @@ def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     assert {p.name for p in (run / "model").iterdir()} == {"config.json", "model.safetensors"}
     left_over = {p.name for p in run.iterdir()} - {
         "labels.csv", "labels.parquet", "failures.csv", "skipped.csv", "warnings.csv",
-        "metrics.json", "run.json",
+        "metrics.json", "run.json", "insight.json", "hierarchy.json", "map.parquet",
         "model", "report.html", "thumbnails.parquet", "features",
     }  # fmt: skip
     assert not left_over

@@ -93,4 +93,5 @@ def report_run(run: "Run", say: Say, as_json: bool) -> None:
     say(f"Clusters: {run.folder / 'labels.csv'}")
     say(f"Report:   {run.folder / 'report.html'}")
     kept = {k: v for k, v in metrics.items() if k != "losses"}
-    print_json({"run": str(run.folder), **kept, **counts}, as_json)
+    insight = {k: v for k, v in (run.insight or {}).items() if k not in ("schema", "asked")}
+    print_json({"run": str(run.folder), **kept, **counts, "insight": insight}, as_json)
