@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mfavbs import cluster_images, predict_images
-from mfavbs.runs.reading import read_truth
+from mfavbs.runs import read_truth
 
 SHARED = Path(__file__).parents[2] / "shared"
 PHOTOGRAPHS = SHARED / "data" / "imagenette-val.tar"

@@ -23,6 +23,7 @@ ORDER = (
         "clustering",
         "prediction",
         "completing",
+        "placing",
         "exporting",
     ),  # the flows that join the rooms
     *("bench", "engines", "cli", "__main__"),

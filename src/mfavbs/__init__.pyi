@@ -2,6 +2,7 @@ from .clustering import cluster_images
 from .datasets import open_dataset
 from .encoders import load_encoder
 from .errors import MfavbsError
+from .exporting import export_run
 from .features import FeatureStore, embed
 from .images import open_images
 from .metrics import score
@@ -21,6 +22,7 @@ __all__ = [
     "ViT",
     "cluster_images",
     "embed",
+    "export_run",
     "load_encoder",
     "open_dataset",
     "open_images",

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from mfavbs.errors import StoreError
 from mfavbs.locking import LOCK
 
 PARTIAL = ".partial"  # behind the name of a file that is not whole yet
+# Names that Windows keeps for devices, with any suffix.
+_RESERVED = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)")
 ADVICE = "choose another output folder, or remove this one"
 
 
@@ -59,6 +62,30 @@ def _like_a_formula(text: str) -> bool:
 def path_from_spreadsheet(cell: str) -> str:
     """The text that :func:`spreadsheet_path` wrote."""
     return cell.removeprefix("./")
+
+
+def safe_name(text: str, limit: int = 120) -> str:
+    """A name for a file or folder that every system takes, as like ``text`` as that allows.
+
+    Parameters
+    ----------
+    text
+        Anything, the last part of a path say.
+    limit
+        Bytes of UTF-8 at most; the suffix of a file is kept.
+    """
+    text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+    # Control and format characters, such as those that turn the direction of writing, go too.
+    seen = ("_" if c in '<>:"/\\|?*' or unicodedata.category(c)[0] == "C" else c for c in text)
+    name = "".join(seen).strip().rstrip(". ")
+    name = f"_{name}" if not name or name[0] == "." or _RESERVED.match(name) else name
+    if len(name.encode()) <= limit:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or len(suffix.encode()) > 10:
+        stem, dot, suffix = name, "", ""
+    room = limit - len((dot + suffix).encode())
+    return stem.encode()[:room].decode("utf-8", "ignore").rstrip(". ") + dot + suffix
 
 
 def write_reasons(path: Path, rows: Iterable[tuple[str, str]]) -> None:

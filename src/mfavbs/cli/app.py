@@ -17,6 +17,7 @@ from mfavbs.cli.bench import bench
 from mfavbs.cli.cache import cache
 from mfavbs.cli.cluster import cluster, demo
 from mfavbs.cli.embed import embed
+from mfavbs.cli.export import export
 from mfavbs.cli.finished import evaluate, predict, report
 from mfavbs.cli.options import joined_range
 from mfavbs.cli.output import say
@@ -54,7 +55,7 @@ def _options(
     leave_to_first_process()
 
 
-for command in (demo, cluster, embed, predict, evaluate, report, bench, cache):
+for command in (demo, cluster, embed, predict, evaluate, report, export, bench, cache):
     app.command()(command)
 
 

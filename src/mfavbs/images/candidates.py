@@ -48,6 +48,10 @@ class Images:
         """Size in bytes and modification time; (-1, 0.0) for a file that is not there."""
         raise NotImplementedError
 
+    def file(self, row: int) -> str | None:
+        """Absolute path of the file that is this image; None where it is not one of its own."""
+        return None
+
     def read(self, row: int) -> bytes | np.ndarray:
         """Undecoded content of one image; raises `ImageError` where it cannot be had."""
         raise NotImplementedError

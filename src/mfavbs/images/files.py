@@ -23,6 +23,9 @@ class Files(Images):
             return -1, 0.0
         return found.st_size, found.st_mtime
 
+    def file(self, row: int) -> str:
+        return os.path.abspath(self._paths[row])
+
     def read(self, row: int) -> bytes:
         path = self._paths[row]
         try:

@@ -1,5 +1,6 @@
 from .columns import write_insight, write_labels
 from .labels import read_all_probabilities, read_probabilities
+from .naming import NAMES, read_names, write_names
 from .reading import (
     PREDICTION,
     SCHEMA,
@@ -7,9 +8,8 @@ from .reading import (
     read_clusters,
     read_record,
     read_run,
-    read_truth,
 )
-from .scoring import evaluate_run
+from .scoring import evaluate_run, read_truth
 from .swapping import PREVIOUS, finish_swap, go_back, is_swapping, stage, swap_in
 from .writing import (
     CHANGES,
@@ -29,6 +29,7 @@ __all__ = [
     "CHECKPOINT",
     "FEATURES",
     "MODEL",
+    "NAMES",
     "PREDICTION",
     "PREVIOUS",
     "SCHEMA",
@@ -41,6 +42,7 @@ __all__ = [
     "is_swapping",
     "read_all_probabilities",
     "read_clusters",
+    "read_names",
     "read_probabilities",
     "read_record",
     "read_run",
@@ -51,6 +53,7 @@ __all__ = [
     "unwritable",
     "write_insight",
     "write_labels",
+    "write_names",
     "write_record",
     "write_tables",
 ]

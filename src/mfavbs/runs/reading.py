@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mfavbs.errors import RunError
-from mfavbs.files import path_from_spreadsheet, read_reasons, user_path
+from mfavbs.files import read_reasons
 from mfavbs.runs.labels import (
     HIERARCHY,
     INSIGHT,
@@ -26,6 +26,8 @@ from mfavbs.runs.labels import (
     read_labels,
     read_map,
 )
+from mfavbs.runs.naming import read_names
+from mfavbs.runs.table import table_of_images
 
 SCHEMA = 1
 PREDICTION = "prediction.json"  # what a folder of predictions has in place of a record
@@ -135,8 +137,30 @@ class Run:
         code = int(self.label[row])
         return None if code < 0 else self.names[code]
 
+    @property
+    def named(self) -> dict[int, str]:
+        """Names that a person gave, by cluster."""
+        return read_names(self.folder)
+
+    @property
+    def cluster_names(self) -> list[tuple[str | None, bool]]:
+        """(k,) what each cluster is called, and whether a person said so or it is a suggestion."""
+        given = self.named
+        about = (self.insight or {}).get("clusters", {})
+        names: list[tuple[str | None, bool]] = []
+        for cluster in range(self.metrics["n_clusters"]):
+            suggested = about.get(str(cluster), {}).get("names") or [{}]
+            name = given.get(cluster)
+            names.append((name, True) if name else (suggested[0].get("word"), False))
+        return names
+
+    def table(self) -> pa.Table:
+        """All that is known of each image but its probabilities, a row for each."""
+        names = [name for name, _ in self.cluster_names]
+        return table_of_images(self.folder / "labels.parquet", names, self.map)
+
     def to_pandas(self) -> Any:
-        """A data frame with the columns path, cluster, confidence and, if known, label.
+        """A data frame of :meth:`table`: path, cluster, name, confidence, label if known, ...
 
         Raises
         ------
@@ -149,10 +173,7 @@ class Run:
             raise ImportError(
                 "Run.to_pandas needs pandas; install it: pip install pandas"
             ) from error
-        columns = {"path": self.path, "cluster": self.cluster, "confidence": self.confidence}
-        if self.names:
-            columns["label"] = pa.array([self.label_of(row) for row in range(len(self.label))])
-        return pa.table(columns).to_pandas()
+        return self.table().to_pandas()
 
     def __repr__(self) -> str:
         found, k = len(np.unique(self.cluster)), self.metrics["n_clusters"]
@@ -224,44 +245,6 @@ def read_clusters(folder: Path) -> tuple[list[str], np.ndarray]:
         return run.paths, run.cluster
     path, cluster, *_ = read_labels(_file(folder, "labels.parquet"))
     return path.to_pylist(), cluster
-
-
-def read_truth(path: Path) -> dict[str, str]:
-    """Known labels by path, from a CSV with the columns path and label.
-
-    A row whose label is empty is as good as none.
-
-    Raises
-    ------
-    RunError
-        If the file is missing, has not those columns or a path twice.
-    """
-    truth: dict[str, str] = {}
-    seen: dict[str, int] = {}
-    try:
-        with user_path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if not {"path", "label"} <= set(rows.fieldnames or []):
-                raise RunError(
-                    f"{path} has the columns {rows.fieldnames}; expected path and label, "
-                    "with the paths of labels.csv."
-                )
-            for row in rows:
-                key = path_from_spreadsheet(row["path"] or "")
-                if key in seen:
-                    raise RunError(
-                        f"{path} has {key!r} in line {seen[key]} and again in line "
-                        f"{rows.line_num}; expected one row for each image."
-                    )
-                seen[key] = rows.line_num
-                if (row["label"] or "").strip():
-                    truth[key] = path_from_spreadsheet(row["label"])
-    except UnicodeDecodeError as error:
-        raise RunError(f"The truth {path} is no text in UTF-8; save it as CSV UTF-8.") from error
-    except (OSError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"The truth {path} cannot be read: {reason}.") from error
-    return truth
 
 
 def _file(folder: Path, name: str) -> Path:
