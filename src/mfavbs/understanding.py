@@ -95,6 +95,7 @@ def understand(
     seconds: dict[str, float],
     *,
     only: Collection[str] | None = None,
+    before: Understood | None = None,
     verbose: bool = False,
 ) -> Understood:
     """Ask every question, or ``only`` those, of a clustering.
@@ -113,13 +114,18 @@ def understand(
         Gains how long each question took.
     only
         Names of :data:`QUESTIONS`.
+    before
+        What was found before, to be added to.
     verbose
         Show progress on stderr.
     """
     from mfavbs.model import look
 
     asked = [name for name in QUESTIONS if only is None or name in only]
-    found = Understood(insight={"schema": SCHEMA, "asked": asked, "clusters": {}})
+    found = before or Understood()
+    known = found.insight.get("asked", [])
+    found.insight |= {"schema": SCHEMA, "asked": [*known, *asked]}
+    found.insight.setdefault("clusters", {})
     with Progress("insight", len(asked) + 1, "questions", show=verbose) as progress:
         with timed(seconds, "insight: looking"):
             seen = look(model, features.array)

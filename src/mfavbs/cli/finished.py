@@ -97,9 +97,14 @@ def report(
     """Write the report of a run again."""
     say = unless(quiet)
     say(f"Writing the report of the run in {run}")
+    from mfavbs.completing import complete_run
     from mfavbs.images import open_images
     from mfavbs.report import write_report
 
-    path = write_report(run, None if images is None else open_images(images))
+    opened = None if images is None else open_images(images)
+    lacking = complete_run(run, opened, verbose=not quiet)
+    if lacking:
+        say(lacking)
+    path = write_report(run, opened)
     say(f"Report: {path}")
     print_json({"report": str(path)}, as_json)

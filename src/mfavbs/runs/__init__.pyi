@@ -1,5 +1,5 @@
 from .columns import write_insight, write_labels
-from .labels import read_all_probabilities, read_probabilities
+from .labels import read_all_probabilities, read_columns, read_probabilities
 from .naming import NAMES, read_names, write_names
 from .reading import (
     PREDICTION,
@@ -42,6 +42,7 @@ __all__ = [
     "is_swapping",
     "read_all_probabilities",
     "read_clusters",
+    "read_columns",
     "read_names",
     "read_probabilities",
     "read_record",

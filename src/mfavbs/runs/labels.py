@@ -77,6 +77,18 @@ def read_insights(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_columns(folder: Path) -> dict[str, pa.Array]:
+    """The columns of :data:`INSIGHTS` that labels.parquet has, as it has them."""
+    path = folder / "labels.parquet"
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in INSIGHTS if name in file.schema_arrow.names]
+            table = file.read(columns=names).combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(path, "the labels of a run as Parquet", error) from error
+    return {name: pa.concat_arrays(table[name].chunks) for name in names}
+
+
 def read_map(path: Path) -> np.ndarray:
     """Places (n, 2) float32 on the map."""
     try:
