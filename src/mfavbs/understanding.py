@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mfavbs.model import MFAVBsClustering
 
 SCHEMA = 1
+MOST = 1_000  # images, or groups of them, that insight.json names
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,22 @@ def _trust(evidence: Evidence, found: Understood) -> None:
     found.insight["trust"] = {"mean": round(float(trust.mean()), 4), "n_refits": len(refits)}
 
 
+def _outliers(evidence: Evidence, found: Understood) -> None:
+    from mfavbs.insight import choose_others, find_outliers, oddness, p_values
+
+    embeddings, labels = evidence.embeddings, evidence.labels
+    others = choose_others(embeddings, evidence.k)
+    odd = oddness(embeddings, others, np.arange(len(labels)))  # (2, n)
+    rows, apart = find_outliers(odd, embeddings, others, labels)
+    found.columns["outlier"] = pa.array(p_values(odd.max(0)), pa.float32())
+    found.insight["outliers"] = {"n": len(rows), "rows": rows[:MOST].tolist(), "apart": apart}
+    for number in apart:
+        found.cluster(number)["apart"] = True
+
+
 # In the order in which they are asked; a later one may look at what an earlier one found. Each adds
 # its own to `columns` and `insight`, and what of it holds for a cluster to `cluster(number)`.
 QUESTIONS: dict[str, Callable[[Evidence, Understood], None]] = {
     "trust": _trust,
+    "outliers": _outliers,
 }

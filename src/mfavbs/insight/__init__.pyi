@@ -1,21 +1,27 @@
 from .identity import Changes, changes, continue_numbers
 from .map import map_images
 from .names import Name, cluster_means, frequent_words, nearest_words
+from .outliers import Others, choose_others, find_outliers, oddness, p_values
 from .trust import agreement, cluster_stability, refit_heads
 from .typical import different_images, typical_images
 
 __all__ = [
     "Changes",
     "Name",
+    "Others",
     "agreement",
     "changes",
+    "choose_others",
     "cluster_means",
     "cluster_stability",
     "continue_numbers",
     "different_images",
+    "find_outliers",
     "frequent_words",
     "map_images",
     "nearest_words",
+    "oddness",
+    "p_values",
     "refit_heads",
     "typical_images",
 ]
