@@ -102,8 +102,10 @@ def _tell_of_the_rest(operation: Callable[[str, object], None]) -> None:
 
 
 QUICK = ("--encoder", "pixels", "--image-size", 8, "--views", 3, "--workers", 0)
+END_TO_END = (*QUICK, "--epochs", 2, "--train", "end-to-end", "--resolution", 8)
 COMMANDS = ("cluster", "cluster --overwrite", "embed", "predict", "report", "bench")
-LEFT = ("unfinished.json", "checkpoint.pt", "pieces", "progress.json", LOCK)
+COMMANDS += ("cluster --train end-to-end", "predict end-to-end")
+LEFT = ("unfinished.json", "checkpoint.pt", "pieces", "pixels", "progress.json", LOCK)
 
 
 class Ground:
@@ -117,6 +119,7 @@ class Ground:
         (folder / "photos" / "broken.png").write_bytes(b"\x89PNG")
         for arguments in (
             ("cluster", "photos", "-k", 3, *QUICK, "--epochs", 2, "--out", "run"),
+            ("cluster", "photos", "-k", 3, *END_TO_END, "--out", "end-to-end"),
             ("embed", "photos", "--out", "store", *QUICK),
         ):
             result = mfavbs(*arguments, folder=folder)
@@ -130,6 +133,10 @@ class Ground:
                 *("cluster", "photos", "-k", 2, *QUICK, "--epochs", 2, "--out", out),
                 "--overwrite",
             ),
+            "cluster --train end-to-end": (
+                *("cluster", "photos", "-k", 3, *END_TO_END, "--out", out),
+            ),
+            "predict end-to-end": ("predict", "end-to-end", "photos", "--out", out, "--workers", 0),
             "embed": ("embed", "photos", "--out", out, *QUICK),
             "predict": ("predict", "run", "photos", "--out", out, "--workers", 0),
             "report": ("report", out),
@@ -156,7 +163,10 @@ class Ground:
             "embed": ("features.npy", "manifest.parquet", "failures.csv", "store.json"),
             "predict": ("labels.csv", "labels.parquet", "failures.csv", "features.npy"),
             "report": ("report.html", "thumbnails.parquet", "labels.csv"),
-        }.get(command, ("labels.csv", "labels.parquet", "thumbnails.parquet", "failures.csv"))
+        }.get(
+            command.removesuffix(" end-to-end"),
+            ("labels.csv", "labels.parquet", "thumbnails.parquet", "failures.csv"),
+        )
         if command.startswith("cluster"):
             assert (out / "report.html").stat().st_size > 10_000
             assert (out / "run.json").exists()

@@ -19,6 +19,7 @@ ORDER = (
         "truth",
         "understanding",
         "recording",
+        "training",
         "updating",
         "clustering",
         "prediction",

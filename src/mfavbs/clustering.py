@@ -7,7 +7,7 @@ Out: clusters (n,) of the readable images, in a folder that can be looked at, ke
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from mfavbs import runs
 from mfavbs.devices import check_device
 from mfavbs.encoders import DEFAULT_ENCODER, Names, Sizes, Weights, check_encoder, encoder_asked
-from mfavbs.errors import MfavbsError, RunError, SourceError
+from mfavbs.errors import RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
 from mfavbs.launching import leave_to_first_process
@@ -32,11 +32,18 @@ from mfavbs.sources import (
     Source,
     open_source,
 )
+from mfavbs.training import (
+    END_TO_END,
+    FROZEN,
+    asked_training,
+    check_trainable,
+    checked_model,
+    features_asked,
+    fit,
+    parameters_of,
+)
 from mfavbs.truth import check_early, known_labels, said_of
 from mfavbs.updating import update_run
-
-if TYPE_CHECKING:
-    from mfavbs.model import MFAVBsClustering
 
 
 def cluster_images(
@@ -49,6 +56,9 @@ def cluster_images(
     image_size: Sizes = None,
     grid: int = 0,
     fit: str | None = None,
+    train: str = FROZEN,
+    resolution: int | None = None,
+    anchor: bool = True,
     n_views: int = 5,
     augment: str = "default",
     exclude: Sequence[str] = (),
@@ -80,6 +90,16 @@ def cluster_images(
         The run folder. Interrupted, the same call goes on with it.
     encoder, weights, image_size, grid, fit
         As in :func:`mfavbs.load_encoder`; not looked at where the source is features.
+    train
+        ``"frozen"`` trains on the encoder's features. ``"end-to-end"`` goes on from there with the
+        pixels, see :class:`mfavbs.model.EndToEnd`: for a GPU, and images of a kind that the encoder
+        has not seen.
+    resolution
+        Edge in pixels of the views that end-to-end training sees: a multiple of 16 from 64, which
+        is the default, or of 4 below.
+    anchor
+        Whether end-to-end training is told the encoder's features. Without, it needs no encoder,
+        starts at random, and keeps its last epoch.
     n_views, augment
         Views of every image, the clean one included, and how far the others go from it, as in
         :func:`mfavbs.embed`.
@@ -110,7 +130,8 @@ def cluster_images(
     verbose
         Show progress on stderr.
     **estimator
-        Further parameters of :class:`mfavbs.MFAVBsClustering`.
+        Further parameters of :class:`mfavbs.MFAVBsClustering`, or of
+        :class:`mfavbs.model.EndToEnd` with ``train="end-to-end"``.
 
     Returns
     -------
@@ -127,6 +148,11 @@ def cluster_images(
     n_clusters = int(n_clusters)
     n_views = views_of(augment, n_views)
     _check_words(n_clusters, estimator)
+    trained = asked_training(train, resolution, anchor, grid)
+    if train == END_TO_END and estimator.get("epochs", 0) is None:
+        del estimator["epochs"]
+    if not anchor:
+        encoder, weights, image_size = "pixels", None, None
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     checked = checked_range(value_range)
@@ -136,6 +162,7 @@ def cluster_images(
         **estimator,
         "n_clusters": n_clusters,
         **encoder_asked(encoder, weights, image_size),
+        **trained,
         "grid": grid,
         "fit": fit,
         "n_views": n_views,
@@ -154,18 +181,23 @@ def cluster_images(
             runs.finish_swap(out)
     runs.check_folder(out, given, overwrite=overwrite)
     later = "refit" if refit else "update" if update else None
+    check_trainable(train, opened, later)
     if later and not (out / "run.json").exists():
         raise RunError(f"{out} holds no finished run to bring up to date; leave {later}= out.")
     if not overwrite and _nothing_to_do(out, opened, list(estimator), later):
         warnings.warn(f"Nothing to do: {out} already holds this run.", stacklevel=2)
         return read_run(out)
     check_alone(out)
-    model = _checked_model(
-        n_clusters, random_state=seed, device=device, verbose=verbose, **estimator
+    model = checked_model(
+        n_clusters,
+        trained,
+        augment,
+        random_state=seed,
+        device=device,
+        verbose=verbose,
+        **estimator,
     )
-    # Where it is computed is not what an interrupted run must agree on.
-    elsewhere = ("random_state", "verbose", "device")
-    asked = {k: v for k, v in model.get_params().items() if k not in elsewhere} | given
+    asked = parameters_of(model) | given
     runs.check_folder(out, asked, overwrite=overwrite)
     loaded = opened.load_encoder(asked)  # before a folder is begun for its features
     with alone_in(out):
@@ -200,7 +232,7 @@ def _check_words(n_clusters: int, estimator: dict[str, Any]) -> None:
 def _cluster(
     out: Path,
     opened: OpenedSource,
-    model: "MFAVBsClustering",
+    model: Any,
     asked: dict[str, Any],
     about: dict[str, Any],
     *,
@@ -216,12 +248,14 @@ def _cluster(
     if done and not later:
         change = opened.changes(out / runs.FEATURES, runs.read_record(out).get("state"))
         if change:
-            raise _changed(out, change)
+            raise _changed(out, change, asked["train"])
     seconds: dict[str, float] = {}
-    begun = (out / runs.CHECKPOINT).exists()
+    begun = (out / runs.CHECKPOINT).exists() or (not done and (out / runs.MODEL).exists())
     try:
         with timed(seconds, "features"):
-            features = opened.features(out / runs.FEATURES, parameters=asked, as_begun=begun, **how)
+            features = opened.features(
+                out / runs.FEATURES, parameters=features_asked(asked), as_begun=begun, **how
+            )
     except SourceError:  # nothing was readable: leave nothing behind
         if not done and not (out / runs.FEATURES).exists():
             runs.tidy_run(out)
@@ -240,7 +274,7 @@ def _cluster(
 
 
 def _train(
-    model: "MFAVBsClustering",
+    model: Any,
     features: Features,
     truth: Sequence[str | None] | None,
     out: Path,
@@ -249,9 +283,9 @@ def _train(
     about: dict[str, Any],
 ) -> None:
     """Fit ``model`` and write everything of the run but its report."""
-    with timed(seconds, "training"):
-        model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
     try:
+        with timed(seconds, "training"):
+            trained = fit(model, features, out, asked, model.verbose)
         model.save(out / runs.MODEL)
     except (OSError, SafetensorError) as error:
         raise runs.unwritable(out, error) from error
@@ -263,10 +297,11 @@ def _train(
         model.probabilities_,
         truth,
         asked,
-        model.loss_history_,
+        trained.losses,
         str(model.network_.device),
         seconds,
-        about=about,
+        about=about | trained.about,
+        others=trained.others,
     )
 
 
@@ -284,25 +319,18 @@ def _nothing_to_do(
         return False
     change = opened.changes(out / runs.FEATURES, record.get("state"))
     if change and later is None:
-        raise _changed(out, change)
+        raise _changed(out, change, record["parameters"].get("train"))
     return not change
 
 
-def _changed(out: Path, change: str) -> RunError:
-    return RunError(
-        f"The source has changed since the run in {out} was made of it: {change}. update=True "
-        "answers what is new with the run's network and keeps every label, refit=True trains "
-        "anew and keeps the numbers of the clusters, overwrite=True replaces the run."
+def _changed(out: Path, change: str, train: str | None) -> RunError:
+    ways = (
+        "`mfavbs predict` answers what is new with the run's network"
+        if train == END_TO_END
+        else "update=True answers what is new with the run's network and keeps every label, "
+        "refit=True trains anew and keeps the numbers of the clusters"
     )
-
-
-def _checked_model(n_clusters: int, **parameters: Any) -> "MFAVBsClustering":
-    """A model whose parameters are found wrong now, and not when the images are encoded."""
-    from mfavbs.model import MFAVBsClustering
-
-    model = MFAVBsClustering(n_clusters, **parameters)
-    try:
-        model._validate_params()
-    except ValueError as error:  # scikit-learn's own text names parameter, range and value
-        raise MfavbsError(str(error)) from error
-    return model
+    return RunError(
+        f"The source has changed since the run in {out} was made of it: {change}. {ways}, "
+        "overwrite=True replaces the run."
+    )

@@ -15,6 +15,7 @@ from mfavbs.files import holds_only, user_path, write_json
 from mfavbs.locking import alone_in, check_alone
 from mfavbs.runs import read_run
 from mfavbs.sources import Source, open_source
+from mfavbs.training import FROZEN, answer, check_trainable, load
 
 
 def predict_images(
@@ -60,7 +61,9 @@ def predict_images(
     record = read_run(run).record
     opened = open_source(source, exclude)
     out = user_path(out) if out is not None else run / "predictions" / opened.name
-    parameters = dict(record["parameters"])
+    trained = record["parameters"]
+    check_trainable(trained.get("train", FROZEN), opened, None)
+    parameters = dict(trained)
     if weights is not None:
         parameters["weights"] = weights
     fitted = record["encoder"]
@@ -82,9 +85,7 @@ def predict_images(
     about = {"run": str(run.resolve()), "source": opened.identity}
     _check_ours(out, about)
     check_alone(out)
-    from mfavbs.model import MFAVBsClustering  # torch: what is refused without it is by now
-
-    model = MFAVBsClustering.load(run / runs.MODEL, device)
+    model = load(run / runs.MODEL, trained, device)
     loaded = opened.load_encoder(parameters, fitted)  # before a folder is begun for its features
     with alone_in(out):
         try:
@@ -101,7 +102,7 @@ def predict_images(
             verbose=verbose,
             device=device,
         )
-        probabilities = model.predict_proba(features.array)
+        probabilities = answer(model, features, out, trained, verbose)
         runs.write_labels(out, features.keys, probabilities.argmax(axis=1), probabilities)
         runs.write_tables(out, features.failures, features.skipped, features.notes)
     return out

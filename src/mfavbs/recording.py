@@ -43,6 +43,7 @@ def record_run(
     *,
     since: Sequence[str] | None = None,
     about: dict[str, Any] | None = None,
+    others: dict[str, np.ndarray] | None = None,
 ) -> None:
     """Write a run but for its model and its report; run.json, which makes it finished, last.
 
@@ -66,6 +67,8 @@ def record_run(
         (n,) dates on which the images came; by default all of them today.
     about
         More for run.json.
+    others
+        By name, the clusters (n,) of what stood at the run's beginning, to be scored beside it.
     """
     today = now()[:10]
     if since is None and features.hashes is not None:
@@ -88,7 +91,7 @@ def record_run(
         "losses": losses,
         "views_nearest_own": nearest_own(features.array),
     }
-    metrics |= _scores(features, clusters, truth, k, seed, seconds)
+    metrics |= _scores(features, clusters, truth, k, seed, seconds, others or {})
     metrics |= {"seconds": seconds, "peak_memory_mib": peak_memory_mib()}
     record = _record(features, asked, device)
     runs.write_record(out, metrics, record | (about or {}))
@@ -101,6 +104,7 @@ def _scores(
     k: int,
     seed: int,
     seconds: dict[str, float],
+    others: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     if truth is None or not any(truth):
         return {}
@@ -109,9 +113,11 @@ def _scores(
     scores = score_known(truth, clusters)
     coverage = scores.pop("coverage")
     with timed(seconds, "k-means, for comparison"):
-        yardstick = score_known(truth, kmeans(features.array, k, seed))
-    yardstick.pop("coverage")
-    return {"scores": scores, "coverage": coverage, "baselines": {"k-means": yardstick}}
+        others = {"k-means": kmeans(features.array, k, seed)} | others
+    baselines = {name: score_known(truth, found) for name, found in others.items()}
+    for scored in baselines.values():
+        del scored["coverage"]
+    return {"scores": scores, "coverage": coverage, "baselines": baselines}
 
 
 def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:

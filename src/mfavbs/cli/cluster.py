@@ -32,6 +32,7 @@ from mfavbs.cli.output import Say, report_run, say_changes, unless
 from mfavbs.files import output_name
 
 _OBJECTIVES = ("disjoint", "paper")
+_TRAININGS = ("frozen", "end-to-end")
 
 
 def demo(
@@ -73,6 +74,30 @@ def cluster(
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
+    train: Annotated[
+        str,
+        typer.Option(
+            metavar="frozen|end-to-end",
+            help="On the encoder's features; or from there on with the pixels, for a GPU.",
+            autocompletion=one_of(*_TRAININGS),
+        ),
+    ] = "frozen",
+    resolution: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX",
+            min=1,
+            help="End to end: edge of a view; 64 by default, or another multiple of 16, or of 4 below.",
+        ),
+    ] = None,
+    anchor: Annotated[
+        bool,
+        typer.Option(
+            "--anchor/--no-anchor",
+            help="End to end: tell the network the encoder's features; without, no encoder is "
+            "needed.",
+        ),
+    ] = True,
     n_views: ViewsOption = 5,
     augment: AugmentOption = "default",
     grid: GridOption = 0,
@@ -136,6 +161,9 @@ def cluster(
         image_size=image_size,
         grid=grid,
         fit=fit,
+        train=train,
+        resolution=resolution,
+        anchor=anchor,
         n_views=n_views,
         augment=augment,
         exclude=exclude or (),

@@ -60,6 +60,19 @@ def say_views(say: Say, nearest: dict[str, Any] | None) -> None:
         say(f"Random views that are nearer to their own image than to {others}: {share}")
 
 
+def say_best_epoch(say: Say, run: "Run") -> None:
+    """Which epoch of a training from pixels was kept, and by how much."""
+    best = run.record.get("best_epoch")
+    by_epoch = [epoch.get("criterion") for epoch in run.metrics.get("losses") or ()]
+    if best is None or not by_epoch or by_epoch[0] is None:
+        return
+    last = len(by_epoch) - 1
+    say(
+        f"Kept: epoch {best} of {last}. The features foretell its answer with an error of "
+        f"{by_epoch[best]:.4f}, that of epoch 0, the frozen run's, with {by_epoch[0]:.4f}"
+    )
+
+
 def say_scores(say: Say, rows: dict[str, dict[str, float]]) -> None:
     say(f"{'':10} {'ACC':>6} {'NMI':>6} {'ARI':>6}")
     for name, s in rows.items():
@@ -88,6 +101,7 @@ def report_run(run: "Run", say: Say, as_json: bool) -> None:
         say, run.folder, metrics["n_failures"], len(run.skipped), metrics.get("n_warnings", 0)
     )
     say_views(say, metrics.get("views_nearest_own"))
+    say_best_epoch(say, run)
     if metrics.get("scores"):
         say_scores(say, {"mfavbs": metrics["scores"], **metrics["baselines"]})
     say(f"Clusters: {run.folder / 'labels.csv'}")

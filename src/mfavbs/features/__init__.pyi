@@ -3,7 +3,7 @@ from .asking import nothing_new, remember, words_of
 from .cache_files import CacheFile, cache_folder, list_cache, prune_cache
 from .embedding import embed
 from .listing import Diff
-from .pixels import StoredPixels, store_pixels
+from .pixels import StoredPixels, framing_of, store_pixels
 from .segments import SegmentedFeatures
 from .store import FeatureStore, check_store, compact, is_store
 
@@ -17,6 +17,7 @@ __all__ = [
     "check_store",
     "compact",
     "embed",
+    "framing_of",
     "is_store",
     "list_cache",
     "nearest_own",

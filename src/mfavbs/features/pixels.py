@@ -55,6 +55,7 @@ def store_pixels(
     *,
     edge: int,
     image_size: int,
+    views: Views | None = None,
     verbose: bool = True,
 ) -> StoredPixels:
     """Read every image of a feature store once more, and keep it as a small square.
@@ -72,6 +73,8 @@ def store_pixels(
         ``image_size`` leaves most crops their pixels.
     image_size
         Edge of the views that will be drawn, see :class:`mfavbs.model.Stem`.
+    views
+        Others than the store's, where its features are not told to what looks at the pixels.
     verbose
         Show progress on stderr.
 
@@ -82,7 +85,7 @@ def store_pixels(
         version, or an image is gone or was changed since.
     """
     out = user_path(out)
-    views = _views_of(store)
+    views = _views_of(store) if views is None else views
     about: dict[str, Any] = {
         "schema": 1,
         "state": store.state,
@@ -129,10 +132,14 @@ def _views_of(store: FeatureStore) -> Views:
         made_by["seed"],
         augment=made_by["augment"],
         augmentation=made_by["augmentation"],
-        framing=Framing(
-            made_by["fit"], made_by["crop_pct"], made_by["interpolation"], tuple(made_by["fill"])
-        ),
+        framing=framing_of(store),
     )
+
+
+def framing_of(store: FeatureStore) -> Framing:
+    """How the store's images became squares."""
+    fit, crop_pct, interpolation, fill = (store.parameters[name] for name in Framing._fields)
+    return Framing(fit, crop_pct, interpolation, tuple(fill))
 
 
 def _write_pixels(

@@ -22,9 +22,10 @@ from mfavbs.model.checking import check_features
 from mfavbs.model.estimator import MFAVBsClustering
 from mfavbs.model.isolation import own_settings
 from mfavbs.model.pixel_answers import assign_pixels
-from mfavbs.model.pixel_fitting import answer_pixels, fit_pixels
+from mfavbs.model.pixel_fitting import answer_pixels, check_together, fit_pixels
 from mfavbs.model.pixel_saving import load_pixel_model, save_pixel_model
 from mfavbs.model.pixel_views import PixelViews
+from mfavbs.model.stem import check_image_size
 from mfavbs.model.training import Objective
 
 
@@ -182,6 +183,12 @@ class EndToEnd(BaseEstimator):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        check_image_size(self.image_size)
+        if self.frozen is None:  # else some are that run's
+            check_together(self.get_params(deep=False))
 
     @own_settings()
     def fit(

@@ -77,11 +77,12 @@ def resolve_pixels(frozen: MFAVBsClustering | None, parameters: dict[str, Any]) 
             chosen[name] = auto[name]
     if chosen["gate"] == "auto":
         chosen["gate"] = _NEAR_ZERO if chosen["start"] == "frozen" else None
-    _check(chosen)
+    check_together(chosen)
     return chosen
 
 
-def _check(chosen: dict[str, Any]) -> None:
+def check_together(chosen: dict[str, Any]) -> None:
+    """Refuse parameters that do not go with each other; see :func:`resolve_pixels`."""
     k, dim, n_heads = (chosen[name] for name in ("n_clusters", "dim", "n_attention_heads"))
     if k is None:
         raise SourceError("expected n_clusters=, or frozen=, a fitted MFAVBsClustering; got none")

@@ -17,10 +17,9 @@ from mfavbs.errors import RunError
 from mfavbs.files import user_path, write_json, write_whole
 from mfavbs.model.estimator import MFAVBsClustering
 from mfavbs.model.pixel_fitting import build_pixel_network, resolve_pixels
-from mfavbs.model.saving import DAMAGED
+from mfavbs.model.saving import DAMAGED, END_TO_END
 
 SCHEMA = 1
-_KIND = "end-to-end"
 _FROZEN = "frozen"
 
 
@@ -34,7 +33,7 @@ def save_pixel_model(model: Any, folder: str | Path) -> None:
         frozen.save(folder / _FROZEN)
     config = {
         "schema": SCHEMA,
-        "kind": _KIND,
+        "kind": END_TO_END,
         "parameters": model._fitted_parameters,
         "frozen": frozen is not None,
         "bank": network.n_kept,
@@ -53,7 +52,7 @@ def load_pixel_model(cls: Any, folder: str | Path, device: str) -> Any:
     folder = user_path(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or config.get("kind") != _KIND:
+        if not isinstance(config, dict) or config.get("kind") != END_TO_END:
             raise RunError(
                 f"{folder} is not a model trained on pixels; one trained on features is read by "
                 "MFAVBsClustering.load"

@@ -27,10 +27,11 @@ from mfavbs.model.training import (
     optimizer_of,
     summary,
 )
-from mfavbs.progress import Progress
+from mfavbs.progress import Progress, say
 
 _STARTED_SLOWER = 0.1  # what the frozen run has learned moves by this part of the rate
 _LARGEST_GRADIENT = 1.0  # norm of all gradients together
+_UNMEASURED, _MEASURED = 5, 10  # steps in which libraries set themselves up, and those after them
 
 Judge = Callable[[int], dict[str, Any]]
 
@@ -131,9 +132,12 @@ def train_pixels(
         views=_two_views,
         largest_gradient=_LARGEST_GRADIENT,
     )
+    forecast = _Forecast(network.device, n_batches, epochs, show=verbose)
     if not history:
         history.append({"epoch": 0, **judge(0)})
+        forecast.judged()
         best.see(network, 0, history[0].get("criterion"))
+    forecast.begin(len(views), len(history) - 1)
     with Progress("training", epochs, "epochs", len(history) - 1, show=verbose) as progress:
         for epoch in range(len(history), epochs + 1):
             # As in `train`: an epoch is a function of the weights, the seed and its number.
@@ -149,6 +153,7 @@ def train_pixels(
                 a, b = views.pair(image, (which[0], which[1]), augment, anchor_drop, colours)
                 rate = rates[(epoch - 1) * n_batches + i]
                 sums += step(rate, contrasted[i], *a, *b)
+                forecast.step()
             # Reading the sums waits for the device.
             entry = summary(epoch, instance_weight, (sums / n_batches).tolist())
             speed = 2 * pairs[:, 0].numel() / (time.monotonic() - begun)
@@ -160,6 +165,45 @@ def train_pixels(
     network.load_state_dict(best.weights)
     network.eval()
     return history, best
+
+
+class _Forecast:
+    """What a person is told before it takes hours, from ten measured steps."""
+
+    def __init__(self, device: torch.device, n_steps: int, n_epochs: int, *, show: bool) -> None:
+        self.device, self.n_steps, self.n_epochs, self.show = device, n_steps, n_epochs, show
+        # All within the first epoch, at whose end more is done.
+        self.first = min(_UNMEASURED, (n_steps + 1) // 2)
+        self.last = min(self.first + _MEASURED, n_steps)
+        self.start = time.monotonic()
+        self.judging = 0.0  # seconds an epoch
+        self.n_made = 0
+
+    def judged(self) -> None:
+        """The first epoch was judged since this was made."""
+        self.judging = time.monotonic() - self.start
+
+    def begin(self, n_images: int, n_done: int) -> None:
+        """Say what is to be done, with so many epochs behind."""
+        self.n_epochs -= n_done
+        if self.show and self.n_epochs:
+            epochs = f"{self.n_epochs:,} epochs" if self.n_epochs > 1 else "1 epoch"
+            steps = f"{self.n_steps:,} steps" if self.n_steps > 1 else "1 step"
+            say(f"From pixels: {n_images:,} images, {epochs} of {steps}")
+
+    def step(self) -> None:
+        """One more was made: after some of them say how long all will take."""
+        self.n_made += 1
+        if not self.show or self.n_made not in (self.first, self.last):
+            return
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.monotonic()
+        if self.n_made > self.first:
+            each = (now - self.start) / (self.last - self.first)
+            minutes = self.n_epochs * (self.n_steps * each + self.judging) / 60
+            say(f"A step takes {1000 * each:,.0f} ms: about {minutes:,.0f} minutes in all")
+        self.start = now
 
 
 def _optimizer(network: PixelNetwork) -> tuple[torch.optim.Optimizer, list[float]]:

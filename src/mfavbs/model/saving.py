@@ -24,6 +24,7 @@ MODEL_SCHEMA = 3  # 2 has no losses and no names of features
 _OLDEST = 2
 # What reading a model that was cut off or edited ends in.
 DAMAGED = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
+END_TO_END = "end-to-end"  # kind of a model that `pixel_saving` writes
 _Model = TypeVar("_Model")
 
 
@@ -58,6 +59,8 @@ def load_model(cls: type[_Model], folder: str | Path, device: str) -> _Model:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         schema = config["schema"]
+        if config.get("kind") == END_TO_END:
+            raise RunError(f"{folder} was trained on pixels; it is read by EndToEnd.load")
         if schema > MODEL_SCHEMA:
             raise RunError(
                 f"The model {folder} has schema {schema}, this version of mfavbs reads up to "

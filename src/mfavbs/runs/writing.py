@@ -31,6 +31,7 @@ CHANGES = "changes.json"  # what became of the clusters and images when the run 
 UNFINISHED = "unfinished.json"  # the parameters of a run under way
 CHECKPOINT = "checkpoint.pt"
 FEATURES = "features"
+PIXELS = "pixels"  # beside them, while they are trained on
 MODEL = "model"
 _CLEARING = "replaces a finished run"
 
@@ -75,7 +76,7 @@ def begin_run(
         if finished or clearing:
             # While this note stands, what is still there is of the run that is being replaced.
             write_json(folder / UNFINISHED, parameters | {_CLEARING: True})
-            former = ("next", "previous", MODEL)
+            former = ("next", "previous", MODEL, PIXELS)
             _clear(folder, former if keep_features else (*former, FEATURES))
         elif begun:
             changed = [name for name in parameters if begun.get(name) != parameters[name]]
@@ -85,7 +86,7 @@ def begin_run(
                     "its training begins anew.",
                     stacklevel=3,
                 )
-                _clear(folder, (MODEL,))
+                _clear(folder, (MODEL, PIXELS))
         write_json(folder / UNFINISHED, parameters)
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -149,7 +150,7 @@ def asked_of(record: dict[str, Any]) -> dict[str, Any]:
     """What was asked for when a finished run was begun, as given to :func:`begin_run`."""
     # Where it was computed decides nothing.
     parameters = {name: value for name, value in record["parameters"].items() if name != "device"}
-    parameters.setdefault("augment", "default")  # before there was a choice
+    _before_there_was_a_choice(parameters)
     return parameters | {"source": record["source"].get("name")}
 
 
@@ -159,8 +160,15 @@ def _unfinished(folder: Path) -> dict[str, Any] | None:
         begun = json.loads((folder / UNFINISHED).read_bytes())
     except (OSError, ValueError):
         return None
-    ours = isinstance(begun, dict) and {"n_clusters", "encoder", "source"} <= begun.keys()
-    return begun if ours else None
+    if not isinstance(begun, dict) or not {"n_clusters", "encoder", "source"} <= begun.keys():
+        return None
+    _before_there_was_a_choice(begun)
+    return begun
+
+
+def _before_there_was_a_choice(parameters: dict[str, Any]) -> None:
+    parameters.setdefault("augment", "default")
+    parameters.setdefault("train", "frozen")
 
 
 def _clear(folder: Path, folders: tuple[str, ...]) -> None:
@@ -211,6 +219,7 @@ def write_record(folder: Path, metrics: dict[str, Any], record: dict[str, Any]) 
 def tidy_run(folder: Path) -> None:
     """Remove what a finished run needs no more."""
     try:
+        shutil.rmtree(folder / PIXELS, ignore_errors=True)
         for name in (CHECKPOINT, UNFINISHED):
             for path in (folder / (name + PARTIAL), folder / name):
                 path.unlink(missing_ok=True)
