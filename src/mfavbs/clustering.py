@@ -292,7 +292,7 @@ def _train(
     record_run(
         out,
         features,
-        model,
+        trained.looking,
         model.labels_,
         model.probabilities_,
         truth,

@@ -5,7 +5,7 @@ In: a finished run whose features are still there. Out: the same run with all th
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mfavbs import runs
 from mfavbs.errors import MfavbsError
@@ -15,7 +15,11 @@ from mfavbs.images import Images, reopen_images
 from mfavbs.locking import alone_in
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import Features, open_source
+from mfavbs.training import load_looking
 from mfavbs.understanding import QUESTIONS, Understood, understand
+
+if TYPE_CHECKING:
+    from mfavbs.model import MFAVBsClustering
 
 
 def complete_run(
@@ -53,21 +57,29 @@ def complete_run(
     why = "the features are not there any more" if features is None else None
     if features is not None and features.keys != read.paths:
         why = "the features are of other images by now"
-    if features is None or why:
+    model = None
+    if features is not None and why is None:
+        model = load_looking(folder / runs.MODEL, read.record["parameters"])
+        why = "its network was told no features of an encoder"
+    if features is None or model is None:
         return f"The run says nothing of {', '.join(missing)}: {why}. Cluster again for it."
     with alone_in(folder):
-        _complete(read, _with_images(features, images), missing, verbose)
+        _complete(read, model, _with_images(features, images), missing, verbose)
     return None
 
 
-def _complete(run: Run, features: Features, missing: list[str], verbose: bool) -> None:
-    from mfavbs.model import MFAVBsClustering
-
+def _complete(
+    run: Run,
+    model: "MFAVBsClustering",
+    features: Features,
+    missing: list[str],
+    verbose: bool,
+) -> None:
     probabilities = runs.read_all_probabilities(run.folder)
     before = Understood(runs.read_columns(run.folder), run.insight or {}, run.hierarchy, run.map)
     found = understand(
         features,
-        MFAVBsClustering.load(run.folder / runs.MODEL),
+        model,
         run.cluster,
         probabilities,
         run.record["parameters"].get("seed", 0),

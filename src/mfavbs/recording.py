@@ -19,7 +19,7 @@ from mfavbs.devices import peak_memory_mib
 from mfavbs.features import nearest_own
 from mfavbs.progress import timed
 from mfavbs.sources import Features
-from mfavbs.understanding import understand
+from mfavbs.understanding import Understood, understand
 
 if TYPE_CHECKING:
     from mfavbs.model import MFAVBsClustering
@@ -32,7 +32,7 @@ _KMEANS_SAMPLE = 10_000
 def record_run(
     out: Path,
     features: Features,
-    model: "MFAVBsClustering",
+    model: "MFAVBsClustering | None",
     clusters: np.ndarray,
     probabilities: np.ndarray,
     truth: Sequence[str | None] | None,
@@ -54,7 +54,7 @@ def record_run(
     features
         What was clustered.
     model
-        Fitted.
+        Fitted on the features; without one nothing is asked of the clusters.
     clusters, probabilities
         (n,) and (n, k).
     truth
@@ -74,9 +74,10 @@ def record_run(
     if since is None and features.hashes is not None:
         since = [today] * len(features.keys)
     k, seed = probabilities.shape[1], asked["seed"]
-    found = understand(
-        features, model, clusters, probabilities, seed, seconds, verbose=bool(model.verbose)
-    )
+    found = Understood()
+    if model is not None:
+        verbose = bool(model.verbose)
+        found = understand(features, model, clusters, probabilities, seed, seconds, verbose=verbose)
     answers = (clusters, probabilities, truth, features.hashes, since)
     with timed(seconds, "writing"):
         runs.write_labels(out, features.keys, *answers, found.columns)

@@ -29,8 +29,21 @@ _STARTED_FROM = "frozen"  # folder in the model's, as `EndToEnd.save` writes it
 
 
 class Trained(NamedTuple):
-    """What a fit leaves beside the model: losses by epoch, labels (n,) of others, more to tell."""
+    """What a fit leaves beside the model.
 
+    Attributes
+    ----------
+    looking
+        The model that sees the features, of which the clusters are asked about; None without one.
+    losses
+        By epoch.
+    others
+        By name, labels (n,) that are not the run's.
+    about
+        More to tell.
+    """
+
+    looking: "MFAVBsClustering | None"
     losses: list[dict]
     others: dict[str, np.ndarray]
     about: dict[str, Any]
@@ -147,9 +160,9 @@ def fit(
     """
     if asked["train"] == FROZEN:
         model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
-        return Trained(model.loss_history_, {}, {})
+        return Trained(model, model.loss_history_, {}, {})
     store = FeatureStore.open(out / runs.FEATURES)
-    others, told = {}, None
+    others, told, frozen = {}, None, None
     if asked["anchor"]:
         frozen = _frozen(model, features, out / runs.MODEL / _STARTED_FROM)
         others, told = {"frozen": frozen.predict(features.array)}, features.array
@@ -157,7 +170,7 @@ def fit(
     stored = _pixels(store, features, out, asked, verbose)
     model.fit(*stored, told, checkpoint=out / runs.CHECKPOINT)
     losses = [{k: v for k, v in epoch.items() if k != "head"} for epoch in model.history_]
-    return Trained(losses, others, {"best_epoch": model.best_epoch_})
+    return Trained(frozen, losses, others, {"best_epoch": model.best_epoch_})
 
 
 def answer(
@@ -189,6 +202,17 @@ def load(folder: Path, asked: dict[str, Any], device: str) -> "MFAVBsClustering 
 
     kind: Any = MFAVBsClustering if asked.get("train", FROZEN) == FROZEN else EndToEnd
     return kind.load(folder, device)
+
+
+def load_looking(
+    folder: Path, asked: dict[str, Any], device: str = "auto"
+) -> "MFAVBsClustering | None":
+    """Of a finished run the model that sees features, as :class:`Trained` has it."""
+    from mfavbs.model import MFAVBsClustering
+
+    if asked.get("train", FROZEN) == FROZEN:
+        return MFAVBsClustering.load(folder, device)
+    return MFAVBsClustering.load(folder / _STARTED_FROM, device) if asked["anchor"] else None
 
 
 def _frozen(model: Any, features: Features, folder: Path) -> "MFAVBsClustering":

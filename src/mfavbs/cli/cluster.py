@@ -87,7 +87,7 @@ def cluster(
         typer.Option(
             metavar="PX",
             min=1,
-            help="End to end: edge of a view; 64 by default, or another multiple of 16, or of 4 below.",
+            help="End to end: edge of a view, 64 by default; a multiple of 16, or of 4 below 64.",
         ),
     ] = None,
     anchor: Annotated[
