@@ -24,6 +24,7 @@ from mfavbs.images import (
     folder_labels,
     is_of_images,
     is_of_paths,
+    is_url,
     open_images,
 )
 
@@ -82,8 +83,8 @@ class ImageSource:
 
     @property
     def folders(self) -> list[str] | None:
-        """Folder of every key, or None where all are in one."""
-        return folder_labels(self.keys)
+        """Folder of every key, or None where all are in one; a table's own labels."""
+        return list(self.images.labels) if self.images.labels else folder_labels(self.keys)
 
     def load_encoder(
         self, parameters: dict[str, Any], fitted: dict[str, Any] | None = None
@@ -263,7 +264,7 @@ def open_source(source: Source, exclude: Sequence[str] = ()) -> OpenedSource:
 def _open(source: Source, exclude: Sequence[str]) -> OpenedSource:
     if isinstance(source, Images):
         return ImageSource(source)
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path) and not is_url(str(source)):
         path = user_path(source)
         for store in (path, path / runs.FEATURES):
             if is_store(store):  # a store, or the one inside a run folder

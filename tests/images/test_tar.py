@@ -1,29 +1,15 @@
 """In: tars, plain and gzipped, whole and damaged. Out: members by key, in every process."""
 
 import gzip
-import io
 import pickle
-import tarfile
 
 import pytest
 from image_files import encoded, noise, reasons, red, write
+from picture_archives import tarred
 from torch.utils.data import DataLoader, Dataset
 
 from mfavbs.errors import ImageError, SourceError
 from mfavbs.images import content_hash, open_images
-
-
-def tarred(path, members):
-    mode = "w" if path.suffix == ".tar" else "w:gz"
-    with tarfile.open(path, mode) as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            if content is None:
-                info.type, info.linkname = tarfile.SYMTYPE, "x.png"
-            else:
-                info.size, info.mtime = len(content), 1234
-            tar.addfile(info, io.BytesIO(content or b""))
-    return path
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".TAR"])

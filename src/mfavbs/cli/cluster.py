@@ -30,6 +30,7 @@ from mfavbs.cli.options import (
 )
 from mfavbs.cli.output import Say, report_run, say_changes, unless
 from mfavbs.files import output_name
+from mfavbs.images import without_secrets
 
 _OBJECTIVES = ("disjoint", "paper")
 _TRAININGS = ("frozen", "end-to-end")
@@ -139,17 +140,17 @@ def cluster(
 ) -> None:
     """Group the images of SOURCE into K clusters."""
     if back:
-        _go_back(source, unless(quiet), as_json)
+        _go_back(Path(source), unless(quiet), as_json)
         return
     if objective not in _OBJECTIVES:
         raise typer.BadParameter(
             f"{objective!r} is not disjoint or paper", param_hint="--objective"
         )
-    out = out or Path(f"mfavbs-{output_name(source)}")
+    out = out or Path(f"mfavbs-{output_name(without_secrets(source))}")
     if n_clusters is None:
         n_clusters = _k_of(out, update or refit)
     say = unless(quiet)
-    say(f"Clustering {source} into {n_clusters} clusters, in {out}")
+    say(f"Clustering {without_secrets(source)} into {n_clusters} clusters, in {out}")
     from mfavbs.clustering import cluster_images
 
     run = cluster_images(

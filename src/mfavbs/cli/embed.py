@@ -29,7 +29,7 @@ from mfavbs.cli.options import (
 )
 from mfavbs.cli.output import counted, print_json, say_left_out, say_views, unless
 from mfavbs.encoders import encoder_name
-from mfavbs.images import views_of
+from mfavbs.images import views_of, without_secrets
 
 
 def embed(
@@ -61,7 +61,7 @@ def embed(
     """Encode the images of SOURCE once; when they have changed, those that are new."""
     say = unless(quiet)
     encoder = encoder or [DEFAULT_ENCODER]
-    say(f"Encoding the images of {source} with {encoder_name(encoder)}, in {out}")
+    say(f"Encoding the images of {without_secrets(source)} with {encoder_name(encoder)}, in {out}")
     n_views = views_of(augment, n_views)
     from mfavbs.devices import check_device
     from mfavbs.encoders import check_encoder

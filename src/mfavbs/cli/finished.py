@@ -24,6 +24,7 @@ from mfavbs.cli.output import (
     unless,
 )
 from mfavbs.files import read_reasons
+from mfavbs.images import without_secrets
 
 
 def predict(
@@ -42,7 +43,7 @@ def predict(
 ) -> None:
     """Cluster the new images of SOURCE with a finished run, without training."""
     say = unless(quiet)
-    say(f"Clustering {source} with the run in {run}")
+    say(f"Clustering {without_secrets(source)} with the run in {run}")
     from mfavbs.prediction import predict_images
     from mfavbs.runs import read_clusters
 

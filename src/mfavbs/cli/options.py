@@ -24,11 +24,12 @@ def one_of(*words: str):
 
 
 SourceArgument = Annotated[
-    Path,
+    str,  # a Path would make s3:/ of s3://
     typer.Argument(
         metavar="SOURCE",
-        help="A folder of images (searched to any depth), a .tar, a .txt or .csv of paths, - for "
-        "paths on standard input, a feature store, or a .npy of features.",
+        help="A folder of images (searched to any depth), a .tar or a folder of tars, Parquet, a "
+        ".txt or .csv of paths, - for paths on standard input, a URL (s3://, gs://, https://, "
+        "hf://) of any of them, a feature store, or a .npy of features.",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

@@ -8,6 +8,7 @@ from .framing import FITS, Framing
 from .grey_levels import Range, checked_range, recorded_range
 from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
+from .places import is_url, without_secrets
 from .reading import measure_range, picture_of, read_content, read_image
 from .replaying import recolour, replay_crops
 from .tar import TAR_SUFFIXES
@@ -34,6 +35,7 @@ __all__ = [
     "folder_labels",
     "is_of_images",
     "is_of_paths",
+    "is_url",
     "measure_range",
     "open_images",
     "picture_of",
@@ -45,4 +47,5 @@ __all__ = [
     "replay_crops",
     "views_of",
     "views_of_bases",
+    "without_secrets",
 ]

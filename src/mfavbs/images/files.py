@@ -5,6 +5,7 @@ import stat
 
 from mfavbs.errors import ImageError
 from mfavbs.images.candidates import Images, not_empty
+from mfavbs.images.places import is_url, read_url
 from mfavbs.images.skipping import Skipped
 
 
@@ -17,6 +18,8 @@ class Files(Images):
         self._paths = list(paths.values())
 
     def stat(self, row: int) -> tuple[int, float]:
+        if is_url(self._paths[row]):
+            return 0, 0.0  # taken for unchanged: asking would be a call for each
         try:
             found = os.stat(self._paths[row])
         except (OSError, ValueError):  # ValueError: a null byte in a listed path
@@ -28,6 +31,8 @@ class Files(Images):
 
     def read(self, row: int) -> bytes:
         path = self._paths[row]
+        if is_url(path):
+            return not_empty(read_url(path))
         try:
             mode = os.stat(path).st_mode
             if stat.S_ISDIR(mode):

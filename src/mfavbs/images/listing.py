@@ -14,6 +14,7 @@ from unicodedata import normalize
 
 from mfavbs.errors import SourceError
 from mfavbs.images.finding import free_key, utf8, why_no_image
+from mfavbs.images.places import is_url, without_secrets
 from mfavbs.images.skipping import Skipped, excluded_by, why_left_out
 
 STDIN = "-"
@@ -81,17 +82,19 @@ def listed(
     skipped = Skipped()
     first: dict[str, str] = {}
     for given, pattern in _expanded(paths, folder, patterns):
-        path = os.path.join(folder, os.path.expanduser(given))
-        key = _key(given)
+        url = is_url(given)
+        path = given if url else os.path.join(folder, os.path.expanduser(given))
+        key = utf8(without_secrets(given)) if url else _key(given)
         why = _excluded_within(key, exclude) or (pattern and _why_not(given, pattern))
-        place = os.path.normpath(path)  # to compare only: with links a/../b is not b
+        # To compare only: with links a/../b is not b.
+        place = path if url else os.path.normpath(path)
         if place in first:
             why = f"listed before, as {first[place]}"
         if why:
             skipped.add(key, why)
         else:
             first[place] = key = free_key(key, found)
-            found[key] = _on_disk(path)
+            found[key] = path if url else _on_disk(path)
     return found, skipped
 
 
@@ -107,7 +110,7 @@ def _expanded(paths: Iterable[str], folder: str, patterns: bool) -> Iterator[tup
     for given in paths:
         path = os.path.expanduser(given)
         # A name may hold brackets itself.
-        is_pattern = patterns and glob.has_magic(path)
+        is_pattern = patterns and glob.has_magic(path) and not is_url(given)
         if not is_pattern or os.path.lexists(os.path.join(folder, path)):
             yield given, ""
             continue

@@ -91,6 +91,15 @@ def excluded_by(key: str, patterns: Sequence[str]) -> str | None:
     return None
 
 
+def left_out_within(parts: Sequence[str], exclude: Sequence[str]) -> tuple[str, str]:
+    """The outermost part of a path that is left out, as a path, and why; or nothing."""
+    for depth, part in enumerate(parts, start=1):
+        path = "/".join(parts[:depth])
+        if reason := why_left_out(part) or excluded_by(path, exclude):
+            return path, reason
+    return "", ""
+
+
 class Skipped:
     """What is left out of a source, as (path, reason), in bounded memory."""
 

@@ -10,7 +10,8 @@ from typing import IO, Any, cast
 from mfavbs.errors import ImageError, SourceError
 from mfavbs.images.candidates import Images, not_empty
 from mfavbs.images.finding import utf8, why_no_image
-from mfavbs.images.skipping import Skipped, excluded_by, why_left_out
+from mfavbs.images.places import open_file, without_secrets
+from mfavbs.images.skipping import Skipped, left_out_within
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -25,7 +26,7 @@ class Tar(Images):
         self._handle: IO[bytes] | None = None
         self._pid = -1
         members, skipped = self._index(exclude)
-        super().__init__(path, members, skipped.rows())
+        super().__init__(without_secrets(path), members, skipped.rows())
         self._members = list(members.values())
 
     def _index(self, exclude: Sequence[str]) -> tuple[dict[str, tuple[int, int, float]], Skipped]:
@@ -41,7 +42,7 @@ class Tar(Images):
                     parts = [part for part in member.name.split("/") if part not in ("", ".")]
                     parts = [utf8("__" if part == ".." else part) for part in parts]
                     key = "/".join(parts)
-                    left_out, reason = _left_out(parts, exclude)
+                    left_out, reason = left_out_within(parts, exclude)
                     if left_out:
                         is_folder = left_out != key or member.isdir()
                         if not is_folder or left_out not in folders:
@@ -60,17 +61,19 @@ class Tar(Images):
                             skipped.add(key, "again further on in the tar, where it is read")
                         members[key] = (member.offset_data, member.size, float(member.mtime))
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            shown = without_secrets(self._path)
             raise SourceError(
-                f"expected a whole tar, but {self._path} cannot be read after {count} members: "
-                f"{error}; copy or download it again"
+                f"expected a whole tar, but {shown} cannot be read after {count} members: {error}; "
+                "copy or download it again"
             ) from error
         return members, skipped
 
     def _file(self) -> IO[bytes]:
         # One handle per process: after a fork, parent and child would move one shared position.
         if self._handle is None or self._pid != os.getpid():
-            opened = open if self._path.lower().endswith(".tar") else gzip.open
-            self._handle = cast(IO[bytes], opened(self._path, "rb"))
+            file = open_file(self._path)
+            packed = not without_secrets(self._path).lower().endswith(".tar")
+            self._handle = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
             self._pid = os.getpid()
         return self._handle
 
@@ -78,8 +81,13 @@ class Tar(Images):
         return self.__dict__ | {"_handle": None}
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; reading opens it again."""
         if self._handle is not None:
             self._handle.close()
+            self._handle = None
 
     def stat(self, row: int) -> tuple[int, float]:
         return self._members[row][1:]
@@ -98,12 +106,3 @@ class Tar(Images):
         if len(content) < size:
             raise ImageError(f"truncated: {len(content)} of {size} bytes are in the tar")
         return not_empty(content)
-
-
-def _left_out(parts: list[str], exclude: Sequence[str]) -> tuple[str, str]:
-    """The outermost part of a path that is left out, as a path, and why; or nothing."""
-    for depth, part in enumerate(parts, start=1):
-        path = "/".join(parts[:depth])
-        if reason := why_left_out(part) or excluded_by(path, exclude):
-            return path, reason
-    return "", ""

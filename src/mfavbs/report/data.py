@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mfavbs.errors import RunError, SourceError
-from mfavbs.images import IMAGE_MEMORY, Images, recorded_range, reopen_images
+from mfavbs.images import IMAGE_MEMORY, Images, is_url, recorded_range, reopen_images
 from mfavbs.report.keeping import read_thumbnails
 from mfavbs.report.shown import Cluster, Confusion, ReportData, Tile
 from mfavbs.report.thumbnails import Thumbnail, thumbnails
@@ -77,7 +77,7 @@ def _thumbnails(
     given = images is not None
     if given:
         missing = paths
-    elif missing or not os.path.exists(source.get("location") or "."):
+    elif missing or not _is_there(source.get("location") or "."):
         try:
             images = reopen_images(source, sorted(paths))
         except SourceError as error:
@@ -98,6 +98,10 @@ def _thumbnails(
     if reason and not paths - set(small):
         reason += "; those kept in the run are shown"
     return small, [f"{reason}."] if reason else []
+
+
+def _is_there(location: str) -> bool:
+    return is_url(location) or os.path.exists(location)
 
 
 @dataclass(frozen=True)
