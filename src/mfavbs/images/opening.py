@@ -96,13 +96,13 @@ def open_images(
     else:
         hint = "give its folder" if suffix_of(name) in SUFFIXES else "unpack or convert it first"
         raise SourceError(f"expected {ACCEPTED}; got the file {path}; {hint}")
-    return _not_none(images)
+    return _not_none(images, path)
 
 
-def _not_none(images: Images) -> Images:
+def _not_none(images: Images, place: str = "what was given") -> Images:
     """The images, unless there is none."""
     if not len(images):
-        raise _none_in(images.location or "what was given", images)
+        raise _none_in(images.location or place, images)
     return images
 
 
