@@ -171,9 +171,21 @@ def _outliers(evidence: Evidence, found: Understood) -> None:
         found.cluster(number)["apart"] = True
 
 
+def _hierarchy(evidence: Evidence, found: Understood) -> None:
+    from mfavbs.insight import describe_tree
+
+    leaf, tree = describe_tree(evidence.embeddings, evidence.labels, evidence.k, evidence.seed)
+    found.columns["leaf"] = pa.array(leaf, pa.int32())
+    found.hierarchy = tree
+    for node in tree["nodes"]:  # the whole of a cluster comes after its parts
+        if node["cluster"] is not None:
+            found.cluster(node["cluster"])["came_back"] = node["came_back"]
+
+
 # In the order in which they are asked; a later one may look at what an earlier one found. Each adds
 # its own to `columns` and `insight`, and what of it holds for a cluster to `cluster(number)`.
 QUESTIONS: dict[str, Callable[[Evidence, Understood], None]] = {
     "trust": _trust,
     "outliers": _outliers,
+    "hierarchy": _hierarchy,
 }

@@ -1,3 +1,4 @@
+from .hierarchy import describe_tree, grow_tree, order_clusters, returns
 from .identity import Changes, changes, continue_numbers
 from .map import map_images
 from .names import Name, cluster_means, frequent_words, nearest_words
@@ -15,13 +16,17 @@ __all__ = [
     "cluster_means",
     "cluster_stability",
     "continue_numbers",
+    "describe_tree",
     "different_images",
     "find_outliers",
     "frequent_words",
+    "grow_tree",
     "map_images",
     "nearest_words",
     "oddness",
+    "order_clusters",
     "p_values",
     "refit_heads",
+    "returns",
     "typical_images",
 ]

@@ -11,6 +11,7 @@ from .reading import (
 )
 from .scoring import evaluate_run, read_truth
 from .swapping import PREVIOUS, finish_swap, go_back, is_swapping, stage, swap_in
+from .tree import cut_tree
 from .writing import (
     CHANGES,
     CHECKPOINT,
@@ -38,6 +39,7 @@ __all__ = [
     "Run",
     "begin_run",
     "check_folder",
+    "cut_tree",
     "evaluate_run",
     "finish_swap",
     "go_back",

@@ -15,6 +15,8 @@ from mfavbs.files import spreadsheet_path, write_csv, write_json, write_whole
 from mfavbs.runs.labels import HIERARCHY, INSIGHT, MAP
 from mfavbs.runs.writing import unwritable
 
+_UNSHOWN = ("trust", "leaf")  # in labels.csv: the one is the confidence, the other for a program
+
 
 def write_labels(
     folder: Path,
@@ -53,7 +55,7 @@ def write_labels(
         columns["label"] = pa.array(labels, pa.string())
     if since is not None:
         columns["since"] = pa.array(since, pa.string())
-    shown = columns | {name: column for name, column in more.items() if name != "trust"}
+    shown = columns | {name: column for name, column in more.items() if name not in _UNSHOWN}
     columns |= more
     if hashes is not None:
         columns["hash"] = pa.array(hashes, pa.string())

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from mfavbs.errors import RunError
 
 INSIGHT, HIERARCHY, MAP = "insight.json", "hierarchy.json", "map.parquet"
-INSIGHTS = ("trust", "outlier", "copies", "flags")  # columns that older runs lack
+INSIGHTS = ("trust", "outlier", "copies", "flags", "leaf")  # columns that older runs lack
 
 
 def read_labels(
@@ -57,7 +57,8 @@ def read_insights(path: Path) -> dict[str, Any]:
     """The columns of :data:`INSIGHTS` that there are, (n,) each.
 
     ``trust`` and ``outlier`` are float64, NaN where unknown; ``copies`` int64, -1 where an image
-    is in no group; ``flags`` a list for each image, or None where it was not looked at.
+    is in no group; ``leaf`` int64; ``flags`` a list for each image, or None where it was not
+    looked at.
     """
     try:
         with pq.ParquetFile(path) as file:
@@ -68,7 +69,7 @@ def read_insights(path: Path) -> dict[str, Any]:
             column = table[name]
             if name == "flags":
                 found[name] = column.to_pylist()
-            elif name == "copies":
+            elif name in ("copies", "leaf"):
                 found[name] = column.cast(pa.int64()).fill_null(-1).to_numpy()
             else:
                 found[name] = column.cast(pa.float64()).to_numpy()

@@ -28,6 +28,7 @@ from mfavbs.runs.labels import (
 )
 from mfavbs.runs.naming import read_names
 from mfavbs.runs.table import table_of_images
+from mfavbs.runs.tree import cut_tree
 
 SCHEMA = 1
 PREDICTION = "prediction.json"  # what a folder of predictions has in place of a record
@@ -78,7 +79,10 @@ class Run:
     flags
         For each image a list of what is wrong with its picture; None where it was not looked at.
 
-    The last four are None where the run does not have them; ``mfavbs report`` makes them.
+    leaf
+        (n,) leaf of the tree of clusters, see :meth:`cut`.
+
+    The last five are None where the run does not have them; ``mfavbs report`` makes them.
     """
 
     folder: Path
@@ -97,6 +101,7 @@ class Run:
     outlier: np.ndarray | None = None
     copies: np.ndarray | None = None
     flags: list[list[str] | None] | None = None
+    leaf: np.ndarray | None = None
 
     @property
     def changes(self) -> dict[str, Any] | None:
@@ -131,6 +136,30 @@ class Run:
     def labels_(self) -> np.ndarray:
         """(n,) cluster of every image, under the name that scikit-learn's clusterings have."""
         return self.cluster
+
+    @property
+    def order(self) -> list[int]:
+        """Numbers of the k clusters in the order of their tree, those without an image last."""
+        k = self.metrics["n_clusters"]
+        order = (self.hierarchy or {}).get("order", [])
+        return [*order, *sorted(set(range(k)) - set(order))]
+
+    def cut(self, n_clusters: int) -> np.ndarray:
+        """Clusters (n,) of all images, where the tree of the run's clusters has so many.
+
+        Of fewer than the run has, some are joined; of more, some are split. No network is asked.
+        At the run's own number these are :attr:`cluster`; else clusters are numbered in the order
+        of the tree.
+
+        Raises
+        ------
+        RunError
+            The run has no tree, or not so many leaves.
+        """
+        hierarchy = self.hierarchy
+        if hierarchy is None or self.leaf is None:
+            raise RunError(f"{self.folder} has no tree; `mfavbs report {self.folder}` makes it")
+        return cut_tree(hierarchy, self.leaf, self.cluster, n_clusters)
 
     def label_of(self, row: int) -> str | None:
         """Name the label of one image."""
