@@ -17,6 +17,7 @@ ORDER = (
     *(
         "sources",
         "truth",
+        "suggesting",
         "understanding",
         "recording",
         "training",

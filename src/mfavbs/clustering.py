@@ -42,6 +42,7 @@ from mfavbs.training import (
     fit,
     parameters_of,
 )
+from mfavbs.suggesting import check_width, wish
 from mfavbs.truth import check_early, known_labels, said_of
 from mfavbs.updating import update_run
 
@@ -70,6 +71,9 @@ def cluster_images(
     overwrite: bool = False,
     update: bool = False,
     refit: bool = False,
+    vocabulary: str | Path | None = None,
+    vocabulary_vectors: str | Path | np.ndarray | None = None,
+    with_map: bool = True,
     cache: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
@@ -121,6 +125,14 @@ def cluster_images(
         answers the new images with the run's network and keeps every label that was there;
         ``refit`` trains anew, and each cluster keeps the number of the one that it continues. The
         former labels and network stay in ``previous/``, see :func:`mfavbs.updating.go_back`.
+    vocabulary, vocabulary_vectors
+        What clusters may be called by: a text file with a word on each line, ``"nouns"`` for those
+        of WordNet, or ``"off"``; and, for an encoder that is no CLIP, a ``.npy`` or an array with a
+        vector for each line, in the encoder's space. By default a CLIP encoder takes the nouns
+        (20,099 texts, encoded once for its weights), any other the words of paths and the dates of
+        pictures. A name is a suggestion, and decides nothing.
+    with_map
+        Place all images on a plane, for the report.
     cache
         Folder of features that runs share, as in :func:`mfavbs.embed`.
     n_workers
@@ -156,6 +168,7 @@ def cluster_images(
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     checked = checked_range(value_range)
+    names = wish(vocabulary, vocabulary_vectors, encoder_asked(encoder, weights, None)["weights"])
     opened = open_source(source, exclude)
     check_early(opened, n_clusters, labels, labels_from_folders)
     given = {
@@ -207,6 +220,7 @@ def cluster_images(
             model,
             asked,
             {"given": sorted(estimator)},
+            {"names": names, "skip": () if with_map else ("map",)},
             overwrite=overwrite,
             later=later,
             truth=lambda features: known_labels(features, opened, labels, labels_from_folders),
@@ -235,6 +249,7 @@ def _cluster(
     model: Any,
     asked: dict[str, Any],
     about: dict[str, Any],
+    questions: dict[str, Any],
     *,
     overwrite: bool,
     later: str | None,
@@ -261,11 +276,12 @@ def _cluster(
             runs.tidy_run(out)
         raise
     known = truth(features)
+    check_width(questions["names"], features)
     if not done:
-        _train(model, features, known, out, asked, seconds, about)
+        _train(model, features, known, out, asked, seconds, about, questions)
     elif later:
         try:
-            update_run(out, features, known, asked, model, later, seconds, about)
+            update_run(out, features, known, asked, model, later, seconds, about, **questions)
         except (OSError, SafetensorError) as error:  # the run is what it was
             raise runs.unwritable(out, error) from error
     if not done or not later:
@@ -281,6 +297,7 @@ def _train(
     asked: dict[str, Any],
     seconds: dict[str, float],
     about: dict[str, Any],
+    questions: dict[str, Any],
 ) -> None:
     """Fit ``model`` and write everything of the run but its report."""
     try:
@@ -302,6 +319,8 @@ def _train(
         seconds,
         about=about | trained.about,
         others=trained.others,
+        about=about,
+        **questions,
     )
 
 

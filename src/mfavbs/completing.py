@@ -3,12 +3,15 @@
 In: a finished run whose features are still there. Out: the same run with all that is asked of one.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mfavbs import runs
-from mfavbs.errors import MfavbsError
+from mfavbs.errors import MfavbsError, RunError
 from mfavbs.features import is_store
 from mfavbs.files import user_path
 from mfavbs.images import Images, reopen_images
@@ -16,6 +19,7 @@ from mfavbs.locking import alone_in
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import Features, open_source
 from mfavbs.training import load_looking
+from mfavbs.suggesting import Wish, check_width, wish
 from mfavbs.understanding import QUESTIONS, Understood, understand
 
 if TYPE_CHECKING:
@@ -23,7 +27,12 @@ if TYPE_CHECKING:
 
 
 def complete_run(
-    run: str | Path, images: Images | None = None, *, verbose: bool = False
+    run: str | Path,
+    images: Images | None = None,
+    *,
+    vocabulary: str | Path | None = None,
+    vocabulary_vectors: str | Path | np.ndarray | None = None,
+    verbose: bool = False,
 ) -> str | None:
     """Ask of a finished run what has not been asked of it yet, and write the answers into it.
 
@@ -33,6 +42,8 @@ def complete_run(
         A run folder.
     images
         Where its images lie now, if not where they did.
+    vocabulary, vocabulary_vectors
+        As in :func:`mfavbs.cluster_images`; given, the clusters are named anew.
     verbose
         Show progress on stderr.
 
@@ -50,7 +61,10 @@ def complete_run(
     folder = user_path(run)
     read = read_run(folder)
     insight = read.insight
-    missing = [name for name in QUESTIONS if name not in (insight or {}).get("asked", ())]
+    names = wish(vocabulary, vocabulary_vectors, read.record["parameters"].get("weights"))
+    again = {"names"} if vocabulary is not None else set()
+    asked = {*(insight or {}).get("asked", ())} - again
+    missing = [name for name in QUESTIONS if name not in asked]
     if not missing:
         return None
     features = _features_of(read)
@@ -63,6 +77,7 @@ def complete_run(
         why = "its network was told no features of an encoder"
     if features is None or model is None:
         return f"The run says nothing of {', '.join(missing)}: {why}. Cluster again for it."
+    check_width(names, features)
     with alone_in(folder):
         _complete(read, model, _with_images(features, images), missing, verbose)
     return None
@@ -75,6 +90,13 @@ def _complete(
     missing: list[str],
     verbose: bool,
 ) -> None:
+        _complete(read, _with_images(features, images), missing, names, verbose)
+    return None
+
+
+def _complete(run: Run, features: Features, missing: list[str], names: Wish, verbose: bool) -> None:
+    from mfavbs.model import MFAVBsClustering
+
     probabilities = runs.read_all_probabilities(run.folder)
     before = Understood(runs.read_columns(run.folder), run.insight or {}, run.hierarchy, run.map)
     found = understand(
@@ -86,6 +108,7 @@ def _complete(
         {},
         only=missing,
         before=before,
+        names=names,
         verbose=verbose,
     )
     truth = [run.label_of(row) for row in range(len(run.label))] if run.names else None
@@ -117,3 +140,31 @@ def _with_images(features: Features, images: Images | None) -> Features:
         return replace(features, images=images or reopen_images(features.source, features.keys))
     except MfavbsError:
         return features
+
+
+def name_clusters(folder: str | Path, said: Sequence[str]) -> None:
+    """Add names to those that were given in a run folder.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    said
+        ``CLUSTER=NAME`` each; without a name, one that was given is taken away.
+
+    Raises
+    ------
+    RunError
+        It is no run, a text is of another form or there is no such cluster. Nothing is written.
+    """
+    run = read_run(user_path(folder))
+    names, k = runs.read_names(run.folder), run.metrics["n_clusters"]
+    for text in said:
+        number, equals, name = text.partition("=")
+        if not equals or not number.strip().isdecimal() or int(number) >= k:
+            raise RunError(
+                f"expected the name of a cluster as CLUSTER=NAME, with one of 0 to {k - 1}, got "
+                f"{text!r}"
+            )
+        names[int(number)] = " ".join(name.split())
+    runs.write_names(run.folder, names)

@@ -44,6 +44,7 @@ def record_run(
     since: Sequence[str] | None = None,
     about: dict[str, Any] | None = None,
     others: dict[str, np.ndarray] | None = None,
+    **questions: Any,
 ) -> None:
     """Write a run but for its model and its report; run.json, which makes it finished, last.
 
@@ -69,6 +70,8 @@ def record_run(
         More for run.json.
     others
         By name, the clusters (n,) of what stood at the run's beginning, to be scored beside it.
+    **questions
+        As in :func:`mfavbs.understanding.understand`.
     """
     today = now()[:10]
     if since is None and features.hashes is not None:
@@ -76,8 +79,9 @@ def record_run(
     k, seed = probabilities.shape[1], asked["seed"]
     found = Understood()
     if model is not None:
-        verbose = bool(model.verbose)
-        found = understand(features, model, clusters, probabilities, seed, seconds, verbose=verbose)
+        answer = (model, clusters, probabilities)
+        questions |= {"verbose": bool(model.verbose)}
+        found = understand(features, *answer, seed, seconds, **questions)
     answers = (clusters, probabilities, truth, features.hashes, since)
     with timed(seconds, "writing"):
         runs.write_labels(out, features.keys, *answers, found.columns)

@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from mfavbs.progress import Progress, timed
 from mfavbs.sources import Features
+from mfavbs.suggesting import Wish, suggest_names
 
 if TYPE_CHECKING:
     from mfavbs.model import MFAVBsClustering
 
 SCHEMA = 1
 MOST = 1_000  # images, or groups of them, that insight.json names
+N_SHOWN = 12  # typical images of a cluster, and as many different ones
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Evidence:
         (n,) and (n, k): the answer.
     seed
         Of all that is drawn.
+    names
+        What clusters are to be named by.
+    verbose
+        Whether a long step shows how far it is.
     """
 
     features: Features
@@ -48,6 +54,8 @@ class Evidence:
     labels: np.ndarray
     probabilities: np.ndarray
     seed: int
+    names: Wish
+    verbose: bool
 
     @property
     def k(self) -> int:
@@ -97,6 +105,8 @@ def understand(
     *,
     only: Collection[str] | None = None,
     before: Understood | None = None,
+    skip: Collection[str] = (),
+    names: Wish | None = None,
     verbose: bool = False,
 ) -> Understood:
     """Ask every question, or ``only`` those, of a clustering.
@@ -113,24 +123,28 @@ def understand(
         Of all that is drawn.
     seconds
         Gains how long each question took.
-    only
-        Names of :data:`QUESTIONS`.
     before
         What was found before, to be added to.
+    only, skip
+        Names of :data:`QUESTIONS`, and which of them not to ask.
+    names
+        What clusters are to be named by; by default whatever there is.
     verbose
         Show progress on stderr.
     """
     from mfavbs.model import look
 
-    asked = [name for name in QUESTIONS if only is None or name in only]
+    asked = [name for name in QUESTIONS if name not in skip and (only is None or name in only)]
     found = before or Understood()
     known = found.insight.get("asked", [])
-    found.insight |= {"schema": SCHEMA, "asked": [*known, *asked]}
+    found.insight |= {"schema": SCHEMA, "asked": [*dict.fromkeys([*known, *asked])]}
     found.insight.setdefault("clusters", {})
     with Progress("insight", len(asked) + 1, "questions", show=verbose) as progress:
         with timed(seconds, "insight: looking"):
             seen = look(model, features.array)
-        evidence = Evidence(features, model, *seen, labels, probabilities, seed)
+        evidence = Evidence(
+            features, model, *seen, labels, probabilities, seed, names or Wish(), verbose
+        )
         for number, size in enumerate(np.bincount(labels, minlength=evidence.k).tolist()):
             found.cluster(number)["size"] = size
         for name in asked:
@@ -182,10 +196,37 @@ def _hierarchy(evidence: Evidence, found: Understood) -> None:
             found.cluster(node["cluster"])["came_back"] = node["came_back"]
 
 
+def _faces(evidence: Evidence, found: Understood) -> None:
+    from mfavbs.insight import different_images, typical_images
+
+    shown = (evidence.embeddings, evidence.labels, evidence.k)
+    for name, look in (("typical", typical_images), ("different", different_images)):
+        for number, rows in enumerate(look(*shown, N_SHOWN)):
+            found.cluster(number)[name] = rows.tolist()
+
+
+def _names(evidence: Evidence, found: Understood) -> None:
+    names, about = suggest_names(
+        evidence.features, evidence.labels, evidence.k, evidence.names, show=evidence.verbose
+    )
+    for number, words in enumerate(names):
+        found.cluster(number)["names"] = words
+    found.insight["names"] = about
+
+
+def _map(evidence: Evidence, found: Understood) -> None:
+    from mfavbs.insight import map_images
+
+    found.map = map_images(evidence.embeddings, seed=evidence.seed)
+
+
 # In the order in which they are asked; a later one may look at what an earlier one found. Each adds
 # its own to `columns` and `insight`, and what of it holds for a cluster to `cluster(number)`.
 QUESTIONS: dict[str, Callable[[Evidence, Understood], None]] = {
     "trust": _trust,
     "outliers": _outliers,
     "hierarchy": _hierarchy,
+    "faces": _faces,
+    "names": _names,
+    "map": _map,
 }

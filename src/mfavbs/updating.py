@@ -34,6 +34,7 @@ def update_run(
     how: str,
     seconds: dict[str, float],
     about: dict[str, Any],
+    **questions: Any,
 ) -> None:
     """Make a run's next state whole beside the present one, then swap the two.
 
@@ -53,7 +54,7 @@ def update_run(
         Not fitted; its parameters are the run's.
     how
         ``"update"`` or ``"refit"``, as in :func:`mfavbs.cluster_images`.
-    seconds, about
+    seconds, about, **questions
         As in :func:`mfavbs.recording.record_run`.
 
     Raises
@@ -95,6 +96,7 @@ def update_run(
         seconds,
         since=[before.since[row] if row >= 0 else today for row in was],
         about={**about, "created": before.record.get("created"), "updated": now(), "update": how},
+        **questions,
     )
     write_json(staged / runs.CHANGES, _changes(before, was, features, clusters, k))
     write_page(staged, features.images)

@@ -13,6 +13,8 @@ from mfavbs.cli.options import (
     QuietOption,
     RunArgument,
     SourceArgument,
+    VectorsOption,
+    VocabularyOption,
     WeightsOption,
     WorkersOption,
 )
@@ -92,18 +94,31 @@ def report(
     images: Annotated[
         Path | None, typer.Option(metavar="SOURCE", help="Where the images lie now.")
     ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            metavar="CLUSTER=NAME",
+            help="Call a cluster so from now on; several times for several. No name: as before.",
+        ),
+    ] = None,
+    vocabulary: VocabularyOption = None,
+    vocabulary_vectors: VectorsOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the report of a run again."""
     say = unless(quiet)
     say(f"Writing the report of the run in {run}")
-    from mfavbs.completing import complete_run
+    from mfavbs.completing import complete_run, name_clusters
     from mfavbs.images import open_images
     from mfavbs.report import write_report
 
     opened = None if images is None else open_images(images)
-    lacking = complete_run(run, opened, verbose=not quiet)
+    words = {"vocabulary": vocabulary, "vocabulary_vectors": vocabulary_vectors}
+    if names:
+        name_clusters(run, names)
+    lacking = complete_run(run, opened, **words, verbose=not quiet)
     if lacking:
         say(lacking)
     path = write_report(run, opened)

@@ -117,6 +117,22 @@ WorkersOption = Annotated[
         help="Processes that decode; default: as many as the encoder needs.",
     ),
 ]
+VocabularyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|nouns|off",
+        help="Words that clusters may be called by, one on each line. Default: with a CLIP encoder "
+        "20,099 nouns, encoded once; else the words of paths, and dates.",
+        autocompletion=one_of("nouns", "off"),
+    ),
+]
+VectorsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A .npy with a vector for each line of the vocabulary, in the encoder's space.",
+    ),
+]
 CacheOption = Annotated[
     str | None,
     typer.Option(

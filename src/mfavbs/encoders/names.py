@@ -83,6 +83,11 @@ def encoder_name(name: Names) -> str:
     return name if isinstance(name, str) else " + ".join(name)
 
 
+def has_text_side(name: str) -> bool:
+    """Whether an encoder of that name may have a text side."""
+    return name.startswith("open_clip:")
+
+
 def check_encoder(
     name: Names,
     *,

@@ -124,9 +124,9 @@ def from_open_clip(name: str, path: Path | None, image_size: int | None) -> Pret
     import open_clip
 
     hub = name.startswith("open_clip:hf-hub:")
-    model, about, file = (_on_the_hub if hub else _known)(name, path)
+    model, about, file = (model_on_the_hub if hub else known_model)(name, path)
     header = read_header(path)
-    with explained(f"{name} cannot be built"), _quiet():
+    with explained(f"{name} cannot be built"), quiet():
         clip: Any = open_clip.create_model(
             model,
             # The weights decide the activation: OpenAI's were trained with QuickGELU.
@@ -135,7 +135,7 @@ def from_open_clip(name: str, path: Path | None, image_size: int | None) -> Pret
             pretrained_text=False,
             **({"load_weights": False} if hub else {}),
         )
-    _fit_open_clip(clip, file)
+    fit_image_side(clip, file)
     visual = clip.visual
     mean = _three(header.get("mean"), about.get("mean", open_clip.OPENAI_DATASET_MEAN), path)
     std = _three(header.get("std"), about.get("std", open_clip.OPENAI_DATASET_STD), path)
@@ -153,7 +153,7 @@ def from_open_clip(name: str, path: Path | None, image_size: int | None) -> Pret
     return Pretrained(tower, size, mean, std, digest, _framing(header, framing, path))
 
 
-def _known(name: str, path: Path | None) -> tuple[str, dict[str, Any], Path]:
+def known_model(name: str, path: Path | None) -> tuple[str, dict[str, Any], Path]:
     """Name of a model that open_clip knows, what it says of its weights, and their file."""
     import open_clip
 
@@ -176,7 +176,7 @@ def _known(name: str, path: Path | None) -> tuple[str, dict[str, Any], Path]:
     return model, about if tag else {**about, "quick_gelu": False}, path
 
 
-def _on_the_hub(name: str, path: Path | None) -> tuple[str, dict[str, Any], Path]:
+def model_on_the_hub(name: str, path: Path | None) -> tuple[str, dict[str, Any], Path]:
     """The same of a repository on the hub, which says itself what its model is."""
     repository = name.removeprefix("open_clip:hf-hub:")
     config = fetch_weights(name, repository, ("open_clip_config.json",))
@@ -186,7 +186,7 @@ def _on_the_hub(name: str, path: Path | None) -> tuple[str, dict[str, Any], Path
     return f"local-dir:{config.parent}", about, file
 
 
-def _fit_open_clip(clip: Any, path: Path) -> None:
+def fit_image_side(clip: Any, path: Path) -> None:
     """Load the image side of a whole CLIP checkpoint, or a checkpoint of the image side alone."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import resize_pos_embed
@@ -252,7 +252,7 @@ def explained(what: str, download: str | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without open_clip's log lines; that the model has no weights yet is as it should be."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

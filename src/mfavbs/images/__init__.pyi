@@ -2,6 +2,7 @@ from .arrays import is_of_images, is_of_paths
 from .augmenting import AUGMENTS, views_of
 from .batched import ELEMENTS, views_of_bases
 from .candidates import Images, folder_labels
+from .dates import day_taken
 from .decoding import content_hash, decode
 from .finding import HEIF_SUFFIXES, RAW_SUFFIXES, SUFFIXES
 from .framing import FITS, Framing
@@ -31,6 +32,7 @@ __all__ = [
     "Views",
     "checked_range",
     "content_hash",
+    "day_taken",
     "decode",
     "folder_labels",
     "is_of_images",
