@@ -32,6 +32,7 @@ from mfavbs.sources import (
     Source,
     open_source,
 )
+from mfavbs.suggesting import check_width, wish
 from mfavbs.training import (
     END_TO_END,
     FROZEN,
@@ -42,7 +43,6 @@ from mfavbs.training import (
     fit,
     parameters_of,
 )
-from mfavbs.suggesting import check_width, wish
 from mfavbs.truth import check_early, known_labels, said_of
 from mfavbs.updating import update_run
 
@@ -319,7 +319,6 @@ def _train(
         seconds,
         about=about | trained.about,
         others=trained.others,
-        about=about,
         **questions,
     )
 

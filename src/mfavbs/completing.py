@@ -18,8 +18,8 @@ from mfavbs.images import Images, reopen_images
 from mfavbs.locking import alone_in
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import Features, open_source
-from mfavbs.training import load_looking
 from mfavbs.suggesting import Wish, check_width, wish
+from mfavbs.training import load_looking
 from mfavbs.understanding import QUESTIONS, Understood, understand
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def complete_run(
         return f"The run says nothing of {', '.join(missing)}: {why}. Cluster again for it."
     check_width(names, features)
     with alone_in(folder):
-        _complete(read, model, _with_images(features, images), missing, verbose)
+        _complete(read, model, _with_images(features, images), missing, names, verbose)
     return None
 
 
@@ -88,15 +88,9 @@ def _complete(
     model: "MFAVBsClustering",
     features: Features,
     missing: list[str],
+    names: Wish,
     verbose: bool,
 ) -> None:
-        _complete(read, _with_images(features, images), missing, names, verbose)
-    return None
-
-
-def _complete(run: Run, features: Features, missing: list[str], names: Wish, verbose: bool) -> None:
-    from mfavbs.model import MFAVBsClustering
-
     probabilities = runs.read_all_probabilities(run.folder)
     before = Understood(runs.read_columns(run.folder), run.insight or {}, run.hierarchy, run.map)
     found = understand(
