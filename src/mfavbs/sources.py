@@ -43,7 +43,10 @@ _MAY_DIFFER = (
 
 @dataclass(frozen=True)
 class Features:
-    """What is clustered: features (n, v, t, d) and, as far as they are known, their images."""
+    """What is clustered: features (n, v, t, d) and, as far as they are known, their images.
+
+    ``looks``: (n,) of the type :data:`mfavbs.images.LOOK`.
+    """
 
     array: np.ndarray
     keys: list[str]
@@ -56,6 +59,7 @@ class Features:
     encoder: dict[str, Any]
     hashes: list[str] | None = None
     state: str | None = None
+    looks: np.ndarray | None = None
 
 
 class ImageSource:
@@ -307,6 +311,7 @@ def _features_of_store(store: FeatureStore, images: Images | None) -> Features:
         _made_by(store),
         store.hashes,
         store.state,
+        store.looks,
     )
 
 

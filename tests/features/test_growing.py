@@ -240,7 +240,7 @@ def test_a_store_made_compact_is_cut_off_without_harm(source, tmp_path, monkeypa
     make(source, out)
     write(source / "0/new.png", encoded(noise(99, 24)))
     expected = content(make(source, out))
-    for touch in range(9):
+    for touch in range(10):
         left = touch
 
         def some(a, b):
@@ -258,6 +258,47 @@ def test_a_store_made_compact_is_cut_off_without_harm(source, tmp_path, monkeypa
                 assert content(FeatureStore.open(out)) == expected
     make(source, tmp_path / "at-once")
     assert files(out) == files(tmp_path / "at-once")
+
+
+def looks(store):
+    return {key: look.tobytes() for key, look in zip(store.keys, store.looks)}
+
+
+def test_looks_come_with_the_features_of_a_content_and_stay_with_them(source, tmp_path):
+    cache = tmp_path / "cache"
+    out = tmp_path / "store"
+    first = looks(make(source, out, cache=cache))
+    os.rename(source / "0/00.png", source / "0/renamed.png")
+    write(source / "0/new.png", encoded(noise(99, 30)))
+    grown = make(source, out)
+    sizes = [Image.open(source / key).size for key in grown.keys]
+    assert list(zip(*(grown.looks[name].tolist() for name in ("width", "height")))) == sizes
+    assert looks(grown)["0/renamed.png"] == first["0/00.png"]
+    before = looks(grown)
+    compact(out)
+    assert looks(FeatureStore.open(out)) == before
+    shutil.rmtree(out)
+    (source / "0/new.png").unlink()
+    assert looks(make(source, out, cache=cache)).items() - first.items() == {
+        ("0/renamed.png", first["0/00.png"])
+    }
+
+
+def test_a_store_of_before_looks_has_none_and_grows_some(source, tmp_path):
+    out = tmp_path / "store"
+    made = make(source, out)
+    (path,) = (out / "segments").glob("*/looks.npy")
+    path.unlink()
+    assert FeatureStore.open(out).looks is None
+    write(source / "0/new.png", encoded(noise(99, 30)))
+    grown = make(source, out)
+    assert dict(zip(grown.keys, grown.looks["width"] > 0)) == {
+        key: key == "0/new.png" for key in grown.keys
+    }
+    assert content(grown)[0].items() >= content(made)[0].items()
+    before = looks(grown)
+    compact(out)
+    assert looks(FeatureStore.open(out)) == before
 
 
 def test_what_is_left_out_is_kept_up_to_date(source, tmp_path, n_encoded):

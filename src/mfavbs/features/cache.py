@@ -8,6 +8,7 @@ Nothing that goes wrong here ends a run: what the cache does not give is encoded
 
 import contextlib
 import hashlib
+import math
 import os
 import sqlite3
 import time
@@ -27,16 +28,18 @@ from mfavbs.features.cache_files import (
     remove_damaged,
     writing,
 )
+from mfavbs.images import LOOK
 
 _DAY = 86400  # seconds: the last use is known to a day, so that looking up seldom writes
 _NO_FILE = (0, 0)
 
 
 class Cached(NamedTuple):
-    """What the cache has of one content: its features (v, t, d) float16, and its note."""
+    """What the cache has of one content: its features (v, t, d) float16, its note and its look."""
 
     features: np.ndarray
     note: str | None
+    look: np.ndarray | None = None
 
 
 class FeatureCache:
@@ -107,7 +110,11 @@ class FeatureCache:
         return None
 
     def put(
-        self, contents: Sequence[str], features: np.ndarray | None, notes: Mapping[Any, str | None]
+        self,
+        contents: Sequence[str],
+        features: np.ndarray | None,
+        notes: Mapping[Any, str | None],
+        looks: np.ndarray | None = None,
     ) -> None:
         """Take in features (m, v, t, d) that were encoded, to be written by :meth:`flush`.
 
@@ -119,10 +126,13 @@ class FeatureCache:
             None where m is 0.
         notes
             What was wrong with the images that were read nevertheless, by content.
+        looks
+            (m,) of the type `mfavbs.images.LOOK`, where they are known.
         """
         if self._writes and features is not None:
-            for content, each in zip(contents, features, strict=True):
-                self._waiting[content] = Cached(each, notes.get(content))
+            for row, content in enumerate(contents):
+                look = None if looks is None else looks[row]
+                self._waiting[content] = Cached(features[row], notes.get(content), look)
 
     def flush(self) -> None:
         """Write what was taken in and what was of use, as one transaction."""
@@ -199,6 +209,8 @@ class FeatureCache:
 
     def _row(self, content: str, cached: Cached, now: int) -> tuple:
         features = np.ascontiguousarray(cached.features, "<f2").tobytes()
+        # The shape says where the features end.
+        features += b"" if cached.look is None else cached.look.tobytes()
         shape = ",".join(map(str, cached.features.shape))
         note = (cached.note or "").encode("utf-8", "surrogatepass")
         checksum = self._checksum(content, shape.encode(), note, features)
@@ -214,8 +226,11 @@ class FeatureCache:
         if self._checksum(content, *parts) != checksum:
             return None
         sizes = [int(size) for size in shape.split(b",")]
-        array = np.frombuffer(features, "<f2").astype(np.float16).reshape(sizes)
-        return Cached(array, note.decode("utf-8", "surrogatepass") or None)
+        end = 2 * math.prod(sizes)
+        array = np.frombuffer(features[:end], "<f2").astype(np.float16).reshape(sizes)
+        rest = features[end:]  # nothing in entries of an earlier version
+        look = np.frombuffer(rest, LOOK)[0] if len(rest) == LOOK.itemsize else None
+        return Cached(array, note.decode("utf-8", "surrogatepass") or None, look)
 
     def _checksum(self, content: str, *parts: bytes) -> bytes:
         assert self.path is not None

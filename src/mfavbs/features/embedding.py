@@ -240,7 +240,7 @@ def _encode(
         try:
             for part, some in zip(encoded, batches):
                 for made in _with_cached(part, some, dataset, encoding):
-                    pieces.add(made.seen, made.hashes, made.features)
+                    pieces.add(made.seen, made.hashes, made.features, made.looks)
                     progress.advance(len(made.seen))
                 if pieces.flushed:
                     dataset.cache.flush()
@@ -258,7 +258,7 @@ def _with_cached(
 
     def kept(part: Part) -> Part:
         notes = {seen.hash: seen.warning for seen in part.seen}
-        cache.put(part.hashes, part.features, notes)
+        cache.put(part.hashes, part.features, notes, part.looks)
         return part
 
     lost = kept(part).take(cache.get(part.cached))

@@ -13,7 +13,7 @@ import torch
 from mfavbs.encoders import CombinedEncoder, Encoder
 from mfavbs.features.cache import Cached
 from mfavbs.features.pieces import Seen
-from mfavbs.images import Base
+from mfavbs.images import LOOK, Base
 
 # Views in one forward pass. On a CPU the activations should stay in its caches: MobileNetV2 at 128
 # pixels takes, on one core, 4.0 ms a view in batches of 16 or 20, 6.4 of 32, 8.5 of 128.
@@ -23,15 +23,22 @@ _FORWARD = {"cpu": 20, "cuda": 1024}
 _FORWARD_ELSEWHERE = 256
 
 
+def as_looks(looks: Sequence[np.ndarray | None]) -> np.ndarray:
+    """(b,) of the type `mfavbs.images.LOOK`; zeros for an image of which nothing is known."""
+    return np.array([np.zeros((), LOOK) if look is None else look for look in looks], LOOK)
+
+
 class Item(NamedTuple):
     """What came of one image, and its views (v, 3, s, s) where they are to be encoded.
 
     Or the base from which a device draws them. ``cached``: neither, for the cache has its features.
+    ``look``: of the type `mfavbs.images.LOOK`, of an image that was decoded.
     """
 
     seen: Seen
     views: torch.Tensor | Base | None
     cached: bool = False
+    look: np.ndarray | None = None
 
 
 @dataclass
@@ -73,6 +80,8 @@ class Part:
         bases = [item.views for item in items if isinstance(item.views, Base)]
         self.seen = [item.seen for item in items]
         self.hashes = [item.seen.hash or "" for item in items if item.views is not None]
+        looks = [item.look for item in items if item.views is not None]
+        self.looks = as_looks(looks)  # (b,)
         self.cached = {item.seen.hash or "" for item in items if item.cached}
         # numpy: torch would hand its tensors over in shared memory
         self.views = torch.stack(views).numpy() if views else None  # (b, v, 3, s, s)
@@ -94,6 +103,8 @@ class Part:
             own = [] if self.features is None else [self.features]
             cached = np.stack([each.features for each in found.values()])
             self.features = np.concatenate([*own, cached])  # (b, v, t, d)
+            looks = as_looks([each.look for each in found.values()])
+            self.looks = np.concatenate([self.looks, looks])
             self.hashes += found
         return lost
 

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from mfavbs.errors import StoreError
 from mfavbs.files import write_whole
+from mfavbs.images import LOOK
 
 PIECES = "pieces"
 SECONDS, IMAGES = 3.0, 2048  # of work, and of images, in one file at most
@@ -55,7 +56,9 @@ class Pieces:
     seen: dict[str, Seen] = field(default_factory=dict)
     place: dict[str, tuple[int, int]] = field(default_factory=dict)
     _number: int = 0
-    _waiting: list[tuple[list[Seen], list[str], np.ndarray | None]] = field(default_factory=list)
+    _waiting: list[tuple[list[Seen], list[str], np.ndarray | None, np.ndarray]] = field(
+        default_factory=list
+    )
     _since: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -71,18 +74,22 @@ class Pieces:
             pieces._take(number, rows, hashes)
         return pieces
 
-    def add(self, seen: list[Seen], hashes: list[str], features: np.ndarray | None = None) -> None:
+    def add(
+        self, seen: list[Seen], hashes: list[str], features: np.ndarray | None, looks: np.ndarray
+    ) -> None:
         """Take in what came of some candidates.
 
         Parameters
         ----------
         seen
             One for each candidate.
-        hashes, features
-            (m,) contents that were encoded, and (m, v, t, d) float16; None where there are none.
+        hashes, features, looks
+            (m,) contents that were encoded, (m, v, t, d) float16, None where there are none, and
+            (m,) of the type `mfavbs.images.LOOK`.
         """
-        self._waiting.append((seen, hashes, features))  # at once: Ctrl-C may come at any moment
-        n = sum(len(seen) for seen, _, _ in self._waiting)
+        # At once: Ctrl-C may come at any moment.
+        self._waiting.append((seen, hashes, features, looks))
+        n = sum(len(some[0]) for some in self._waiting)
         if n >= IMAGES or time.monotonic() - self._since > SECONDS:
             self.flush()
 
@@ -94,12 +101,15 @@ class Pieces:
     def flush(self) -> None:
         """Write what has been taken in since the last time."""
         if self._waiting:
-            rows = [row for seen, _, _ in self._waiting for row in seen]
-            hashes = [content for _, some, _ in self._waiting for content in some]
-            arrays = [features for _, _, features in self._waiting if features is not None]
-            features = np.concatenate(arrays) if arrays else np.empty((0,) * 4, np.float16)
+            seen, contents, arrays, some = zip(*self._waiting, strict=True)
+            rows: list[Seen] = [row for each in seen for row in each]
+            hashes: list[str] = [content for each in contents for content in each]
+            given = [features for features in arrays if features is not None]
+            features = np.concatenate(given) if given else np.empty((0,) * 4, np.float16)
+            looks = np.concatenate(some)
+            looks = looks.view(np.uint8).reshape(len(looks), LOOK.itemsize)
             about = {"seen": json.dumps(rows), "hashes": json.dumps(hashes)}
-            content = save({"features": features}, metadata=about)
+            content = save({"features": features, "looks": looks}, metadata=about)
             self.folder.mkdir(exist_ok=True)
             write_whole(self._path(self._number), lambda file: file.write(content))
             self._take(self._number, rows, hashes)
@@ -113,6 +123,13 @@ class Pieces:
 
     def features(self, hashes: list[str]) -> Iterator[np.ndarray]:
         """Features of these contents in this order, (m, v, t, d) at a time."""
+        return self._parts("features", hashes)
+
+    def looks(self, hashes: list[str]) -> Iterator[np.ndarray]:
+        """Looks of these contents in this order, (m, LOOK.itemsize) uint8 at a time."""
+        return self._parts("looks", hashes)
+
+    def _parts(self, name: str, hashes: list[str]) -> Iterator[np.ndarray]:
         start = 0
         while start < len(hashes):
             number, first = self.place[hashes[start]]
@@ -120,7 +137,10 @@ class Pieces:
             while stop < len(hashes) and self.place[hashes[stop]] == (number, first + stop - start):
                 stop += 1
             with opened(self._path(number)) as file:
-                yield file.get_slice("features")[first : first + stop - start]
+                if name == "looks" and name not in file.keys():  # noqa: SIM118 (no dict)
+                    yield np.zeros((stop - start, LOOK.itemsize), np.uint8)  # of an earlier version
+                else:
+                    yield file.get_slice(name)[first : first + stop - start]
             start = stop
 
     def _path(self, number: int) -> Path:

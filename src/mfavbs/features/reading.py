@@ -11,7 +11,7 @@ from mfavbs.errors import ImageError
 from mfavbs.features.cache import FeatureCache
 from mfavbs.features.parts import Item
 from mfavbs.features.pieces import Seen
-from mfavbs.images import Images, Range, Views, content_hash, decode, read_content
+from mfavbs.images import Images, Range, Views, content_hash, decode, look_of, read_content
 
 
 class ImageViews:
@@ -73,7 +73,7 @@ class ImageViews:
             )
             seen = Seen(key, *stat, digest, None, "; ".join(notes) or None)
             draw = self.views if self.drawn_here else self.views.base
-            return Item(seen, draw(image, digest))
+            return Item(seen, draw(image, digest), look=look_of(image, content, key))
         except ImageError as error:
             return Item(Seen(key, *stat, None, str(error)), None)
 

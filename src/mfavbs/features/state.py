@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +27,7 @@ from mfavbs.files import (
     write_reasons,
     write_whole,
 )
-from mfavbs.images import Images, folder_labels
+from mfavbs.images import LOOK, Images, folder_labels
 
 SEGMENTS, TABLES = "segments", "tables"
 
@@ -64,27 +64,48 @@ def read_segments(out: Path, names: Sequence[str]) -> list[np.ndarray]:
     return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
 
 
-def write_segment(out: Path, hashes: Sequence[str], parts: Iterable[np.ndarray]) -> str:
-    """Write a block of features; its name is the digest of what it holds."""
+def read_looks(out: Path, names: Sequence[str]) -> list[np.ndarray | None]:
+    """Looks (m,) of each segment; None where it has none, or of another version."""
+    found: list[np.ndarray | None] = []
+    for name in names:
+        path = out / SEGMENTS / name / "looks.npy"
+        looks = np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+        if looks is not None and looks.shape[1:] != (LOOK.itemsize,):
+            looks = None
+        found.append(None if looks is None else looks.view(LOOK)[:, 0])
+    return found
+
+
+def write_segment(
+    out: Path,
+    hashes: Sequence[str],
+    parts: Iterable[np.ndarray],
+    looks: Iterable[np.ndarray] | None,
+) -> str:
+    """Write a block of features, and its looks; its name is the digest of what it holds."""
     name = digest(hashes)
     folder = out / SEGMENTS / name
     os.makedirs(folder, exist_ok=True)
+    _write_array(folder / "features.npy", len(hashes), parts, "<f2")
+    if looks is not None:
+        _write_array(folder / "looks.npy", len(hashes), looks, "|u1")
+    text = "".join(f"{content}\n" for content in hashes)
+    write_whole(folder / "hashes.txt", lambda file: file.write(text.encode("ascii")))
+    return name
 
+
+def _write_array(path: Path, n: int, parts: Iterable[np.ndarray], kind: str) -> None:
     def write(file: IO[bytes]) -> None:
         # Not through a memory map: on a full disk that ends the process with a bus error.
         begun = False
         for part in parts:
             if not begun:
-                shape = (len(hashes), *part.shape[1:])
-                header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+                header = {"descr": kind, "fortran_order": False, "shape": (n, *part.shape[1:])}
                 np.lib.format.write_array_header_1_0(file, header)
                 begun = True
             file.write(np.ascontiguousarray(part).data)
 
-    write_whole(folder / "features.npy", write)
-    text = "".join(f"{content}\n" for content in hashes)
-    write_whole(folder / "hashes.txt", lambda file: file.write(text.encode("ascii")))
-    return name
+    write_whole(path, write)
 
 
 def write_state(
@@ -128,7 +149,7 @@ def write_state(
     places = segment_places(out, names)
     new = list(dict.fromkeys(row.hash for row in good if row.hash and row.hash not in places))
     if new:
-        names.append(write_segment(out, new, pieces.features(new)))
+        names.append(write_segment(out, new, pieces.features(new), pieces.looks(new)))
         places |= {content: (len(names) - 1, row) for row, content in enumerate(new)}
     known = dict(zip(images.keys, images.labels, strict=True)) if images.labels else None
     keys = [row.key for row in good]
@@ -155,7 +176,10 @@ def make_compact(out: Path, record: Mapping[str, Any]) -> None:
     blocks = read_segments(out, record["segments"])
     contents = list(dict.fromkeys(manifest["hash"].to_pylist()))
     at = [places[content] for content in contents]
-    name = write_segment(out, contents, (blocks[block][row][None] for block, row in at))
+    features = (blocks[block][row][None] for block, row in at)
+    name = write_segment(
+        out, contents, features, _looks_at(read_looks(out, record["segments"]), at)
+    )
     row_of = {content: (0, row) for row, content in enumerate(contents)}
     good = [seen[key] for key in manifest["path"].to_pylist()]
     bad = [row for row in seen.values() if not row.hash]
@@ -171,6 +195,19 @@ def make_compact(out: Path, record: Mapping[str, Any]) -> None:
     made = ("state", "number", "segments", "tables")
     about = {key: value for key, value in record.items() if key not in made}
     _commit(out, about, good, 1, [name], tables)
+
+
+def _looks_at(
+    blocks: Sequence[np.ndarray | None], at: Sequence[tuple[int, int]]
+) -> Iterator[np.ndarray] | None:
+    """Looks at these places, (1, LOOK.itemsize) each; None where no block has any."""
+    if all(block is None for block in blocks):
+        return None
+    unknown = np.zeros((1, LOOK.itemsize), np.uint8)
+    return (
+        unknown if looks is None else looks[row : row + 1].view(np.uint8)[None]
+        for looks, row in ((blocks[block], row) for block, row in at)
+    )
 
 
 def _commit(

@@ -5,7 +5,8 @@ In: a folder. Out: features (n, v, t, d) float16, memory-mapped, and the manifes
 ==========================  ====================================================================
 ``store.json``              what made it, and which of the following are its present state
 ``segments/X``              ``features.npy`` (m, v, t, d) of the contents that came together, and
-                            ``hashes.txt``, which they are; nothing in it ever changes
+                            ``hashes.txt``, which they are; ``looks.npy`` (m, LOOK.itemsize), how
+                            they look (:mod:`mfavbs.images.looks`); nothing in it ever changes
 ``tables/X``                ``manifest.parquet``, one row for each image that could be read and the
                             place of its features; ``failed.parquet``, ``failures.csv``,
                             ``warnings.csv``, ``skipped.csv``: what could not be read, what was
@@ -32,12 +33,13 @@ from mfavbs.features.state import (
     SEGMENTS,
     TABLES,
     make_compact,
+    read_looks,
     read_seen,
     read_segments,
     tidy,
 )
 from mfavbs.files import ADVICE, holds_only, read_json, read_reasons, user_path
-from mfavbs.images import Images
+from mfavbs.images import LOOK, Images
 from mfavbs.locking import alone_in
 
 SCHEMA = 2
@@ -99,6 +101,22 @@ class FeatureStore:
     def labels(self) -> list[str] | None:
         """The folder of every image, or None where the images lie in one folder."""
         return None if self.manifest["label"].null_count else self.manifest["label"].to_pylist()
+
+    @property
+    def looks(self) -> np.ndarray | None:
+        """(n,) of the type `mfavbs.images.LOOK`, 0 wide where unknown; None in older stores."""
+        if self.parameters["schema"] == 1:
+            return None
+        blocks = read_looks(self.path, self.parameters["segments"])
+        if all(block is None for block in blocks):
+            return None
+        segment, place = (self.manifest[name].to_numpy() for name in ("segment", "place"))
+        looks = np.zeros(len(segment), LOOK)
+        for number, block in enumerate(blocks):
+            if block is not None:
+                mine = segment == number
+                looks[mine] = block[place[mine]]
+        return looks
 
     @property
     def blocks(self) -> tuple[int, ...]:

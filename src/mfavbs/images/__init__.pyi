@@ -7,6 +7,7 @@ from .decoding import content_hash, decode
 from .finding import HEIF_SUFFIXES, RAW_SUFFIXES, SUFFIXES
 from .framing import FITS, Framing
 from .grey_levels import Range, checked_range, recorded_range
+from .looks import LOOK, look_of
 from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
 from .places import is_url, without_secrets
@@ -21,6 +22,7 @@ __all__ = [
     "FITS",
     "HEIF_SUFFIXES",
     "IMAGE_MEMORY",
+    "LOOK",
     "RAW_SUFFIXES",
     "SUFFIXES",
     "TAR_SUFFIXES",
@@ -38,6 +40,7 @@ __all__ = [
     "is_of_images",
     "is_of_paths",
     "is_url",
+    "look_of",
     "measure_range",
     "open_images",
     "picture_of",
