@@ -24,6 +24,8 @@ ORDER = (
         "updating",
         "clustering",
         "prediction",
+        "answering",
+        "serving",
         "completing",
         "placing",
         "exporting",
