@@ -13,11 +13,12 @@ from mfavbs.files import write_reasons
 TAGS = """
     html head meta title style body header main footer nav section article h1 h2 h3 p a b bdi span
     code dl div dt dd ul ol li table caption thead tbody tr th td img figure figcaption svg rect
-    path polyline text
+    path polyline text circle image
 """
 ATTRIBUTES = """
     lang charset http-equiv content name class id href title aria-label aria-hidden role scope src
-    width height alt decoding viewbox d points x y text-anchor tabindex
+    width height alt decoding viewbox d points x y text-anchor tabindex cx cy r fill stroke
+    stroke-width stroke-linecap stroke-opacity preserveaspectratio
 """
 HOSTILE = [
     "a/<script>alert(1)</script>.png",
@@ -31,6 +32,7 @@ HOSTILE = [
     "b/" + "very-long-" * 24 + ".png",
     "b/]]>--><!--.png",
 ]
+COLUMNS = ("trust", "outlier", "copies", "flags")
 
 
 class Page(HTMLParser):
@@ -69,6 +71,15 @@ def make_run(folder, paths, clusters, *, k=3, labels=None, source=None, **change
     }
     if labels is not None:
         columns["label"] = pa.array(labels, pa.string())
+    columns |= {name: changes.pop(name) for name in COLUMNS if name in changes}
+    for name in ("insight", "hierarchy"):
+        content = changes.pop(name, None)
+        if content is not None:
+            (folder / f"{name}.json").write_text(json.dumps(content))
+    places = changes.pop("map", None)
+    if places is not None:
+        x, y = np.asarray(places, np.float32).T
+        pq.write_table(pa.table({"x": x, "y": y}), folder / "map.parquet")
     columns["probabilities"] = pa.array(probabilities.tolist(), pa.list_(pa.float32()))
     pq.write_table(pa.table(columns), folder / "labels.parquet")
     failures = changes.pop("failures", [])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MOST = 1_000  # images, or groups of them, that insight.json names
-N_SHOWN = 12  # typical images of a cluster, and as many different ones
+N_SHOWN = 18  # typical images of a cluster, and as many different ones
 
 
 @dataclass(frozen=True)

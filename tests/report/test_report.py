@@ -17,7 +17,7 @@ from mfavbs.images.opening import open_images
 from mfavbs.report import write_report
 from mfavbs.report.data import collect
 from mfavbs.report.page import render
-from mfavbs.runs import read_run
+from mfavbs.runs import Thumbnail, draw_map, read_run, write_names
 
 
 @pytest.fixture
@@ -116,7 +116,8 @@ def test_page_says_what_the_data_says(run):
 def test_page_can_load_nothing(run):
     text = write_report(run).read_text(encoding="utf-8")
     page = Page(text)
-    assert all(value.startswith("#") for value in page.values("href"))
+    links = [value for tag, name, value in page.attributes if name == "href" and tag != "image"]
+    assert all(value.startswith("#") for value in links)
     assert all(value.startswith("data:image/") for value in page.values("src"))
     assert len(page.values("src")) >= 28
     assert "script" not in page.tags
@@ -139,6 +140,23 @@ def test_hostile_names_are_text(tmp_path):
         baselines={HOSTILE[0]: {"acc": 0.5, HOSTILE[1]: 0.5}},
         seconds={HOSTILE[2]: 1.0},
         losses=[{"epoch": 1, HOSTILE[1]: 1.0}],
+        insight={
+            "k": {"sentence": HOSTILE[2]},
+            "names": {"from": HOSTILE[0]},
+            "outliers": {"n": 3, "rows": [3, 1, 99, -1]},
+            "clusters": {
+                str(k): {
+                    "names": [{"word": HOSTILE[k]}, {"word": HOSTILE[3]}],
+                    "typical": [k, 10**9],
+                    "different": [k + 2],
+                }
+                for k in range(2)
+            },
+        },
+        hierarchy={"order": [1, 0, 77]},
+        copies=[0, 0, None, 1, 1, None, None, None, None, None],
+        flags=[[HOSTILE[1]], *[[]] * 9],
+        map=[[row, 0.5] for row in range(10)],
     )
     record = json.loads((run / "run.json").read_text())
     record["source"] = {"kind": "folder", "location": "/gone/" + HOSTILE[0] + "\udcff"}
@@ -320,3 +338,86 @@ def test_names_spelled_with_combining_characters_are_found(tmp_path):
     data = collect(run)
     assert data.notes == []
     assert data.clusters[0].most[0].thumbnail
+
+
+def test_page_shows_what_is_known_of_the_clusters(tmp_path, photos):
+    paths = open_images(photos).keys
+    about = {
+        str(k): {
+            "typical": list(range(20 * k + 3, 20 * k + 6)),
+            "different": [20 * k + 9],
+            "names": [{"word": word, "score": 0.9, "margin": 0.1}, {"word": "animal"}],
+            "stability": 0.5 + k / 4,
+        }
+        for k, word in enumerate(["cat", "dog"])
+    }
+    run = make_run(
+        tmp_path / "run",
+        paths,
+        [int(row >= 20) for row in range(40)],
+        k=2,
+        source=photos,
+        trust=np.linspace(0.9, 0.5, 40),
+        outlier=np.linspace(1, 0.01, 40),
+        copies=[0 if row in (1, 30, 7) else 1 if row in (2, 3) else None for row in range(40)],
+        flags=[["dark"] if row in (4, 5) else [] for row in range(40)],
+        insight={
+            "clusters": about,
+            "outliers": {"n": 2, "rows": [39, 38]},
+            "k": {"sentence": "Two groups were found."},
+            "names": {"from": "words.txt"},
+        },
+        hierarchy={"order": [1, 0]},
+        map=np.random.default_rng(0).standard_normal((40, 2)),
+    )
+    write_names(run, {1: "hound"})
+    data = collect(run, per_cluster=8)
+    assert [cluster.number for cluster in data.clusters] == [1, 0]
+    assert [tile.path for tile in data.clusters[1].most[:3]] == paths[3:6]
+    assert [tile.path for tile in data.clusters[1].least] == [paths[9]]
+    assert [tile.path for tile in data.outliers] == [paths[39], paths[38]]
+    assert [[tile.path for tile in group] for group in data.copies] == [
+        [paths[1], paths[7], paths[30]],
+        [paths[2], paths[3]],
+    ]
+    assert [(flag.name, flag.count) for flag in data.flags] == [("dark", 2)]
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    for text in ["Two groups were found.", "from words.txt", "or: animal", "comes back 0.75"]:
+        assert text in page.text, text
+    assert "cat ?" in page.text
+    assert "hound ?" not in page.text
+    assert "0 cat" in page.text  # on the map
+    assert {"map", "outliers", "copies", "flags"} <= set(page.values("id"))
+    pictures = [value for tag, name, value in page.attributes if (tag, name) == ("image", "href")]
+    assert len(pictures) == 2
+    assert all(value.startswith("data:image/") for value in pictures)
+
+
+@pytest.mark.parametrize("k", [1, 7, 200])
+def test_a_map_is_drawn_for_any_number_of_clusters(k):
+    rng = np.random.default_rng(0)
+    clusters = np.arange(2 * k) % k
+    picture = Thumbnail("data:image/png;base64,AA", 9, 9)
+    places = rng.standard_normal((2 * k, 2)).astype(np.float32)
+    places[0] = np.nan
+    svg = draw_map(places, clusters, dict.fromkeys(range(k), picture), [None] * k)
+    page = Page(svg)
+    squares = [
+        tuple(
+            float(value)
+            for tag, name, value in page.attributes
+            if tag == "image" and name == wanted
+        )
+        for wanted in ("x", "y", "width")
+    ]
+    x, y, edge = map(np.array, squares)
+    assert len(x) == k
+    assert (x >= 0).all()
+    assert (x + edge <= 2000).all()
+    near = (np.abs(x[:, None] - x) < 0.8 * edge[0]) & (np.abs(y[:, None] - y) < 0.8 * edge[0])
+    assert near.sum() == k  # none over another
+
+
+def test_a_map_of_many_images_stays_small():
+    places = np.random.default_rng(0).standard_normal((100_000, 2)).astype(np.float32)
+    assert len(draw_map(places, np.zeros(100_000, int), {}, [None])) < 400_000

@@ -12,6 +12,7 @@ from typing import TypedDict
 
 import numpy as np
 from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 _CHUNK = 16_384  # words or images looked at at once
 # Words of file names: letters and digits apart, and where small letters turn into capitals.
@@ -166,8 +167,10 @@ def _telling(
     spread = np.sqrt(shared * (1 - shared) * (1 / size + 1 / rest))
     more = inside - outside
     tells = np.flatnonzero((inside >= _COMMON) & (more > _SURE * spread)).tolist()
-    # Of equals the longer: a day says more than its year.
-    order = sorted(tells, key=lambda w: (-round(more[w], 3), -len(words[w]), words[w]))
+    # Of equals words before numbers, and the longer: a day says more than its year.
+    order = sorted(
+        tells, key=lambda w: (-round(more[w], 3), words[w].isdigit(), -len(words[w]), words[w])
+    )
     return [(words[w], float(more[w])) for w in order]
 
 
@@ -177,7 +180,8 @@ def _words(path: str) -> set[str]:
     text = f"{folder} {name.rpartition('.')[0] or name}"
     found = {word.lower() for word in _WORDS.findall(_TURN.sub(" ", text))}
     # Numbers of pictures say nothing, a year may; a Chinese character is a word.
-    return {word for word in found if _YEAR.fullmatch(word) or not _SAYS_NOTHING.fullmatch(word)}
+    said = {word for word in found if _YEAR.fullmatch(word) or not _SAYS_NOTHING.fullmatch(word)}
+    return said - ENGLISH_STOP_WORDS
 
 
 def _periods(date: str | None) -> list[str]:

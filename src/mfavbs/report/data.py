@@ -7,7 +7,6 @@ n images, k clusters. Nothing here knows HTML, and nothing is held per image bey
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,23 @@ import pyarrow as pa
 
 from mfavbs.errors import RunError, SourceError
 from mfavbs.images import IMAGE_MEMORY, Images, is_url, recorded_range, reopen_images
-from mfavbs.report.keeping import read_thumbnails
-from mfavbs.report.shown import Cluster, Confusion, ReportData, Tile
-from mfavbs.report.thumbnails import Thumbnail, thumbnails
-from mfavbs.runs import Run, read_probabilities, read_run
+from mfavbs.report.choosing import Chosen, choose
+from mfavbs.report.page import shown
+from mfavbs.report.shown import Cluster, Confusion, Flag, ReportData, Tile
+from mfavbs.runs import (
+    Run,
+    Thumbnail,
+    colour,
+    draw_map,
+    read_probabilities,
+    read_run,
+    read_thumbnails,
+    thumbnails,
+)
 
-# 1,200 thumbnails of 3 KB, in base64, are a page of about 5 MB.
-TILES = 1200
 FAILURES = 100
 SKIPPED = 500
 CONFUSION = 30
-LEAST_CERTAIN = 24
 
 
 def collect(run: str | Path, images: Images | None = None, *, per_cluster: int = 24) -> ReportData:
@@ -40,8 +45,8 @@ def collect(run: str | Path, images: Images | None = None, *, per_cluster: int =
         The images clustered; by default the thumbnails kept in the run are shown, and for those
         that it lacks the images are opened where ``run.json`` says they were.
     per_cluster
-        Images shown of a cluster, at least 1: three quarters are its most confident, the rest its
-        least. Above 50 clusters fewer are shown, to keep the page at about 5 MB.
+        Images shown of a cluster, at least 1: three quarters are its most typical, the rest those
+        that differ most. Above 50 clusters fewer are shown, to keep the page at about 5 MB.
 
     Raises
     ------
@@ -50,7 +55,7 @@ def collect(run: str | Path, images: Images | None = None, *, per_cluster: int =
         on show.
     """
     read = read_run(Path(run))
-    chosen = _choose(read, per_cluster)
+    chosen = choose(read, per_cluster)
     on_show = sorted({row for rows in chosen.rows() for row in rows})
     paths = dict(zip(on_show, read.path.take(pa.array(on_show, pa.int64())).to_pylist()))
     small, notes = _thumbnails(read, images, set(paths.values()))
@@ -104,61 +109,16 @@ def _is_there(location: str) -> bool:
     return is_url(location) or os.path.exists(location)
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """Rows: all of a cluster, its most and its least confident on show; the least of all."""
-
-    members: dict[int, np.ndarray]
-    most: dict[int, list[int]]
-    least: dict[int, list[int]]
-    doubtful: list[int]
-
-    def rows(self) -> list[list[int]]:
-        return [*self.most.values(), *self.least.values(), self.doubtful]
-
-
-def _choose(run: Run, per_cluster: int) -> _Chosen:
-    # Most confident first; a confidence that is no number counts as the least.
-    order = np.argsort(-np.nan_to_num(run.confidence, nan=-np.inf), kind="stable")
-    order = order[np.argsort(run.cluster[order], kind="stable")]
-    found, starts = np.unique(run.cluster[order], return_index=True)
-    members = {n: np.empty(0, np.int64) for n in range(run.metrics["n_clusters"])}
-    # Of no rows, split makes one empty part.
-    members |= dict(zip(found.tolist(), np.split(order, starts[1:])))
-    members = dict(sorted(members.items(), key=lambda item: (-len(item[1]), item[0])))
-
-    per_cluster = max(1, min(per_cluster, TILES // max(1, len(found))))
-    most: dict[int, list[int]] = {}
-    least: dict[int, list[int]] = {}
-    for number, rows in members.items():
-        n_least = per_cluster // 4 if len(rows) > per_cluster else 0
-        most[number] = rows[: per_cluster - n_least].tolist()
-        least[number] = rows[len(rows) - n_least :].tolist()
-    n_doubtful = min(LEAST_CERTAIN, math.ceil(len(order) / 4))
-    doubtful = np.argsort(np.nan_to_num(run.confidence, nan=-np.inf), kind="stable")
-    return _Chosen(members, most, least, doubtful[:n_doubtful].tolist())
-
-
 def _assemble(
-    run: Run, chosen: _Chosen, tile: Callable[[int], Tile], notes: list[str]
+    run: Run,
+    chosen: Chosen,
+    tile: Callable[[int], Tile],
+    notes: list[str],
 ) -> ReportData:
     metrics, record = run.metrics, run.record
     location = str(record["source"].get("location") or "")
-    clusters = []
-    for number, rows in chosen.members.items():
-        label, purity = _majority(run, rows)
-        clusters.append(
-            Cluster(
-                number=number,
-                size=len(rows),
-                share=len(rows) / max(1, len(run.cluster)),
-                confidence=_mean(run.confidence[rows]),
-                label=label,
-                purity=purity,
-                most=[tile(row) for row in chosen.most[number]],
-                least=[tile(row) for row in chosen.least[number]],
-            )
-        )
+    clusters = _clusters(run, chosen, tile)
+    insight = run.insight or {}
     return ReportData(
         name=Path(location).name or run.folder.resolve().name,
         source=location,
@@ -182,7 +142,65 @@ def _assemble(
         failures=run.failures[:FAILURES],
         skipped=run.skipped[:SKIPPED],
         notes=notes,
+        is_chance=run.trust is not None,
+        number=_sentence(insight.get("k")),
+        named_by=str((insight.get("names") or {}).get("from") or ""),
+        map=_map(run, clusters),
+        outliers=[tile(row) for row in chosen.outliers],
+        n_outliers=int((insight.get("outliers") or {}).get("n") or 0),
+        copies=[[tile(row) for row in rows] for rows in chosen.copies],
+        n_copies=chosen.n_copies,
+        flags=[
+            Flag(flag, chosen.n_flagged[flag], [tile(row) for row in rows])
+            for flag, rows in chosen.flagged.items()
+        ],
     )
+
+
+def _clusters(run: Run, chosen: Chosen, tile: Callable[[int], Tile]) -> list[Cluster]:
+    names = run.cluster_names
+    known = (run.insight or {}).get("clusters", {})
+    clusters = []
+    for number, rows in chosen.members.items():
+        label, purity = _majority(run, rows)
+        about = known.get(str(number), {})
+        others = [str(name.get("word")) for name in about.get("names") or []]
+        clusters.append(
+            Cluster(
+                number=number,
+                size=len(rows),
+                share=len(rows) / max(1, len(run.cluster)),
+                confidence=_mean(run.confidence[rows]),
+                label=label,
+                purity=purity,
+                most=[tile(row) for row in chosen.most[number]],
+                least=[tile(row) for row in chosen.least[number]],
+                name=names[number][0],
+                is_given=names[number][1],
+                words=[word for word in others if word != names[number][0]],
+                stability=_number(about.get("stability")),
+                is_apart=bool(about.get("apart")),
+                colour=colour(number),
+            )
+        )
+    return clusters
+
+
+def _map(run: Run, clusters: Sequence[Cluster]) -> str | None:
+    """The map as SVG, with a thumbnail of each cluster's middle image."""
+    places = run.map
+    if places is None or len(places) != len(run.cluster) or not len(places):
+        return None
+    first = {c.number: c.most[0].thumbnail for c in clusters if c.most}
+    pictures = {number: picture for number, picture in first.items() if picture}
+    names = {c.number: None if c.name is None else str(shown(c.name)) for c in clusters}
+    return draw_map(places, run.cluster, pictures, [names[n] for n in range(len(names))])
+
+
+def _sentence(about: object) -> str | None:
+    """What is said of the number of clusters, where it was looked for."""
+    said = about.get("sentence") if isinstance(about, Mapping) else None
+    return said if isinstance(said, str) else None
 
 
 def _majority(run: Run, rows: np.ndarray) -> tuple[str | None, float | None]:
@@ -201,7 +219,7 @@ def _confusion(run: Run, clusters: Sequence[Cluster]) -> Confusion | None:
     frequency = np.bincount(run.label[known], minlength=len(run.names))
     columns = sorted(range(len(run.names)), key=lambda c: (-frequency[c], run.names[c]))
     place = {run.names[column]: place for place, column in enumerate(columns)}
-    full = [cluster for cluster in clusters if cluster.size]
+    full = sorted((c for c in clusters if c.size), key=lambda c: (-c.size, c.number))
     # Largest first, so that those beyond the limit are the smallest.
     shown = full[:CONFUSION]
     shown.sort(key=lambda c: (place.get(c.label or "", len(place)), -c.size))

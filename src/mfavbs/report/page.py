@@ -61,6 +61,8 @@ def render(data: ReportData) -> str:
         "setting": setting,
     }
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    full = [cluster for cluster in data.clusters if cluster.size]
+    by_size = sorted(full, key=lambda cluster: (-cluster.size, cluster.number))
     return template.render(
         data=data,
         css=Markup(css),
@@ -71,6 +73,9 @@ def render(data: ReportData) -> str:
         largest=max((cluster.size for cluster in data.clusters), default=0) or 1,
         empty=[cluster.number for cluster in data.clusters if not cluster.size],
         score_names=_score_names(data),
+        map=Markup(data.map or ""),
+        in_tree=[c.number for c in full] != [c.number for c in by_size],
+        suggested=any(c.name is not None and not c.is_given for c in data.clusters),
     )
 
 

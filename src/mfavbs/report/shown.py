@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mfavbs.report.thumbnails import Thumbnail
+from mfavbs.runs import Thumbnail
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One cluster; `label` is its majority label, `purity` that label's share, both if known."""
+    """One cluster; `label` is its majority label, `purity` that label's share, both if known.
+
+    `name` is what a person called it, or a suggestion where `is_given` is false; `words` are other
+    suggestions; `stability` is how well it comes back in refits, in [0, 1].
+    """
 
     number: int
     size: int
@@ -30,6 +34,21 @@ class Cluster:
     purity: float | None
     most: list[Tile]
     least: list[Tile]
+    name: str | None
+    is_given: bool
+    words: list[str]
+    stability: float | None
+    is_apart: bool
+    colour: str
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What is wrong with some pictures, how many there are, and a few of them."""
+
+    name: str
+    count: int
+    tiles: list[Tile]
 
 
 @dataclass(frozen=True)
@@ -49,7 +68,11 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All of it, see :func:`mfavbs.report.data.collect`; the clusters go from large to small."""
+    """All of it, see :func:`mfavbs.report.data.collect`.
+
+    The clusters stand in the order of the tree. `is_chance` says that confidence is the chance of
+    the same cluster in a refit; `number` how their number was found; `map` is SVG.
+    """
 
     name: str
     source: str
@@ -73,9 +96,20 @@ class ReportData:
     failures: list[tuple[str, str]]
     skipped: list[tuple[str, str]]
     notes: list[str]
+    is_chance: bool
+    number: str | None
+    named_by: str
+    map: str | None
+    outliers: list[Tile]
+    n_outliers: int
+    copies: list[list[Tile]]
+    n_copies: int
+    flags: list[Flag]
 
     def thumbnails(self) -> dict[str, Thumbnail]:
         """Every thumbnail on show, by path."""
         tiles = [tile for c in self.clusters for tile in (*c.most, *c.least)]
-        tiles += self.least_certain
+        tiles += [*self.least_certain, *self.outliers]
+        tiles += [tile for group in self.copies for tile in group]
+        tiles += [tile for flag in self.flags for tile in flag.tiles]
         return {tile.path: tile.thumbnail for tile in tiles if tile.thumbnail}

@@ -13,9 +13,8 @@ from mfavbs.files import user_path, write_whole
 from mfavbs.images import Images
 from mfavbs.locking import alone_in
 from mfavbs.report.data import collect
-from mfavbs.report.keeping import keep_thumbnails
 from mfavbs.report.page import render
-from mfavbs.runs import read_run
+from mfavbs.runs import keep_thumbnails, read_run
 
 
 def write_report(run: str | os.PathLike[str], images: Images | None = None) -> Path:

@@ -1,6 +1,8 @@
 from .columns import write_insight, write_labels
+from .keeping import keep_thumbnails, read_thumbnails
 from .labels import read_all_probabilities, read_columns, read_probabilities
 from .naming import NAMES, read_names, write_names
+from .picture import colour, draw_map
 from .reading import (
     PREDICTION,
     SCHEMA,
@@ -11,6 +13,7 @@ from .reading import (
 )
 from .scoring import evaluate_run, read_truth
 from .swapping import PREVIOUS, finish_swap, go_back, is_swapping, stage, swap_in
+from .thumbnails import Thumbnail, thumbnails
 from .tree import cut_tree
 from .writing import (
     CHANGES,
@@ -37,13 +40,17 @@ __all__ = [
     "PREVIOUS",
     "SCHEMA",
     "Run",
+    "Thumbnail",
     "begin_run",
     "check_folder",
+    "colour",
     "cut_tree",
+    "draw_map",
     "evaluate_run",
     "finish_swap",
     "go_back",
     "is_swapping",
+    "keep_thumbnails",
     "read_all_probabilities",
     "read_clusters",
     "read_columns",
@@ -51,9 +58,11 @@ __all__ = [
     "read_probabilities",
     "read_record",
     "read_run",
+    "read_thumbnails",
     "read_truth",
     "stage",
     "swap_in",
+    "thumbnails",
     "tidy_run",
     "unwritable",
     "write_insight",

@@ -26,8 +26,7 @@ from mfavbs.runs.labels import (
     read_labels,
     read_map,
 )
-from mfavbs.runs.naming import read_names
-from mfavbs.runs.table import table_of_images
+from mfavbs.runs.notebook import Notebook
 from mfavbs.runs.tree import cut_tree
 
 SCHEMA = 1
@@ -47,7 +46,7 @@ OPTIONAL = {
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Run:
+class Run(Notebook):
     """A finished run, as its folder has it.
 
     Attributes
@@ -165,44 +164,6 @@ class Run:
         """Name the label of one image."""
         code = int(self.label[row])
         return None if code < 0 else self.names[code]
-
-    @property
-    def named(self) -> dict[int, str]:
-        """Names that a person gave, by cluster."""
-        return read_names(self.folder)
-
-    @property
-    def cluster_names(self) -> list[tuple[str | None, bool]]:
-        """(k,) what each cluster is called, and whether a person said so or it is a suggestion."""
-        given = self.named
-        about = (self.insight or {}).get("clusters", {})
-        names: list[tuple[str | None, bool]] = []
-        for cluster in range(self.metrics["n_clusters"]):
-            suggested = about.get(str(cluster), {}).get("names") or [{}]
-            name = given.get(cluster)
-            names.append((name, True) if name else (suggested[0].get("word"), False))
-        return names
-
-    def table(self) -> pa.Table:
-        """All that is known of each image but its probabilities, a row for each."""
-        names = [name for name, _ in self.cluster_names]
-        return table_of_images(self.folder / "labels.parquet", names, self.map)
-
-    def to_pandas(self) -> Any:
-        """A data frame of :meth:`table`: path, cluster, name, confidence, label if known, ...
-
-        Raises
-        ------
-        ImportError
-            pandas is not installed; mfavbs itself does without.
-        """
-        try:
-            import pandas  # noqa: F401
-        except ImportError as error:
-            raise ImportError(
-                "Run.to_pandas needs pandas; install it: pip install pandas"
-            ) from error
-        return self.table().to_pandas()
 
     def __repr__(self) -> str:
         found, k = len(np.unique(self.cluster)), self.metrics["n_clusters"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.files import write_whole
-from mfavbs.report.thumbnails import Thumbnail
+from mfavbs.runs.thumbnails import Thumbnail
 
 KEPT = "thumbnails.parquet"
 _KINDS = ("png", "webp")
