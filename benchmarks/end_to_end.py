@@ -16,11 +16,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.cluster import KMeans
 
 from mfavbs import FeatureStore, MFAVBsClustering, open_images, score
 from mfavbs.features import store_pixels
-from mfavbs.model import EndToEnd, pixel_answers
+from mfavbs.model import (
+    EndToEnd,
+    PixelNetwork,
+    PixelViews,
+    assign_pixels,
+    average_with_neighbours,
+    pixel_fitting,
+)
 from mfavbs.model.copies import find_copies
+from mfavbs.model.head_selection import criterion
+from mfavbs.model.neighbours import Neighbourhood
 
 # Each with the parameters in which it differs; "vtcc" has no frozen run, so it has no anchor, no
 # neighbours and nothing that judges its epochs. Without fusion the paper's objective is VTCC's.
@@ -61,21 +71,48 @@ def opened(store: str, source: str, image_size: int, n: int, folder: Path) -> Se
 
 
 @contextlib.contextmanager
-def told(labels: np.ndarray) -> Iterator[list[list[float]]]:
-    """NMI of every head in every epoch that is judged; the judging does not see it."""
-    found: list[list[float]] = []
-    before = pixel_answers.criterion
+def told(labels: np.ndarray, seed: int) -> Iterator[list[dict[str, float]]]:
+    """Of every epoch that is judged its NMI, and what else could choose among epochs.
 
-    def criterion(probabilities: torch.Tensor, *rest: Any) -> torch.Tensor:
-        answers = probabilities.argmax(-1).cpu().numpy()  # (h, n)
-        found.append([score(labels, answer)["nmi"] for answer in answers])
-        return before(probabilities, *rest)
+    ``own`` and ``both`` are the criterion by the learned representations, and by those beside the
+    frozen features; ``refit`` the NMI between the answer and a k-means on the learned
+    representations; ``confidence`` the mean of the answer's, ``views`` that before neighbours are
+    asked.
+    """
+    found: list[dict[str, float]] = []
+    before = pixel_fitting.judge_heads
 
-    pixel_answers.criterion = criterion
+    def judge(
+        network: PixelNetwork,
+        views: PixelViews,
+        embeddings: torch.Tensor,
+        rows: np.ndarray,
+        balance_weight: float,
+        averaged: bool,
+    ) -> torch.Tensor:
+        own, seen = assign_pixels(network, views, rows=rows)
+        answer = own
+        if averaged:
+            answer = average_with_neighbours(own, seen, own.half(), Neighbourhood(seen))
+        chosen = criterion(answer, embeddings[rows], balance_weight)
+        head = int(chosen.argmin())
+        answer, own = answer[head : head + 1], own[head : head + 1]
+        spaces = {"own": seen, "both": torch.cat([seen, embeddings[rows]], dim=1)}
+        entry = {name: float(criterion(answer, x, balance_weight)) for name, x in spaces.items()}
+        y = answer[0].argmax(-1).cpu().numpy()
+        k = answer.shape[-1]
+        again = KMeans(k, n_init=3, random_state=seed).fit_predict(seen.cpu().numpy())
+        entry["refit"] = score(y, again)["nmi"]
+        entry["confidence"] = float(answer.max(-1).values.mean())
+        entry["views"] = float(own.max(-1).values.mean())
+        found.append({"nmi": score(labels, y)["nmi"], **entry})
+        return chosen
+
+    pixel_fitting.judge_heads = judge
     try:
         yield found
     finally:
-        pixel_answers.criterion = before
+        pixel_fitting.judge_heads = before
 
 
 def trained(
@@ -90,14 +127,11 @@ def trained(
     # An interrupted run would not know the scores of the epochs before.
     path.unlink(missing_ok=True)
     begun = time.perf_counter()
-    with told(data.labels[find_copies(data.features)[0]]) as nmi:
+    with told(data.labels[find_copies(data.features)[0]], options["random_state"]) as seen:
         model = EndToEnd(**parameters).fit(data.pixels, data.crops, features, checkpoint=path)
     seconds = time.perf_counter() - begun
     path.unlink()
-    history = [
-        {"criterion": entry["criterion"], "nmi": heads[entry["head"]]}
-        for entry, heads in zip(model.history_, nmi)
-    ]
+    history = [{"criterion": e["criterion"], **more} for e, more in zip(model.history_, seen)]
     answer = score(data.labels, model.labels_)
     return {
         **answer,
@@ -113,7 +147,7 @@ def main() -> None:
         "--set", nargs=4, action="append", metavar=("NAME", "STORE", "IMAGES", "PX")
     )
     parser.add_argument("--methods", default="anchor,vtcc,no anchor")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--dim", type=int, default=96)
@@ -124,7 +158,7 @@ def main() -> None:
     if args.out.exists():
         done = [json.loads(line) for line in args.out.read_text().splitlines()]
     asked = {name: getattr(args, name) for name in ("epochs", "dim", "learning_rate")}
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for name, store, source, size in args.set or []:
             folder = args.out.with_suffix(f".{name}-{size}")
             data = opened(store, source, int(size), args.images, folder)

@@ -14,12 +14,12 @@ import numpy as np
 from mfavbs import runs
 from mfavbs.devices import pick_device
 from mfavbs.errors import MfavbsError, RunError, SourceError
-from mfavbs.features import FeatureStore, StoredPixels, framing_of, store_pixels
+from mfavbs.features import FeatureStore
 from mfavbs.files import read_json
-from mfavbs.images import Views
 from mfavbs.sources import Features, OpenedSource
 
-if TYPE_CHECKING:  # torch
+if TYPE_CHECKING:  # they import torch
+    from mfavbs.features import StoredPixels
     from mfavbs.model import EndToEnd, MFAVBsClustering
 
 FROZEN, END_TO_END = "frozen", "end-to-end"
@@ -235,8 +235,11 @@ def _frozen(model: Any, features: Features, folder: Path) -> "MFAVBsClustering":
 
 def _pixels(
     store: FeatureStore, features: Features, out: Path, asked: dict[str, Any], verbose: bool
-) -> StoredPixels:
+) -> "StoredPixels":
     """The images as small squares, in a folder of their own while they are needed."""
+    from mfavbs.features import framing_of, store_pixels
+    from mfavbs.images import Views
+
     assert features.images is not None, "what check_trainable has seen"
     size, folder = asked["resolution"], out / runs.PIXELS
     made = read_json(folder / "pixels.json")

@@ -51,6 +51,32 @@ def trials(store: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]
     return run
 
 
+def test_methods_from_pixels_beside_the_others(tmp_path: Path) -> None:
+    for c, (name, colour) in enumerate(COLOURS.items()):
+        for i in range(8):
+            paint(tmp_path / "photos" / name / f"{i}.png", colour, 10 * c + i)
+    options = {"out": tmp_path / "out", "seeds": [0], "encoder": "pixels", "image_size": 8}
+    options |= {"n_views": 3, "n_workers": 0, "device": "cpu", "verbose": False, "epochs": 1}
+    names = ["mfavbs", "end-to-end", "vtcc", "pixels-anchor-off"]
+    found = bench(tmp_path / "photos", names, resolution=8, **options)
+    assert [row["n_seeds"] for row in found["rows"]] == [1] * 4
+    assert found["rows"][1]["nmi_mean"] == 1
+    one = json.loads((tmp_path / "out" / "results" / "vtcc-0.json").read_text())
+    expected = {"objective": "paper", "fusion": "none", "image_size": 8, "epochs": 1}
+    assert {name: one["parameters"][name] for name in expected} == expected
+    with pytest.raises(RunError, match=r"image_size|other"):
+        bench(tmp_path / "photos", ["vtcc"], resolution=12, **options)
+    for resolution, text in ((50, "got 50; take 48"), (4, "got 4; take 8")):
+        with pytest.raises(SourceError, match=text):
+            bench(tmp_path / "photos", ["vtcc"], resolution=resolution, **options)
+
+
+def test_features_alone_have_no_pixels(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="expected images for vtcc, got features"):
+        bench(store, ["kmeans", "vtcc"], out=tmp_path / "out", verbose=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_row_for_each_method_in_three_files(store: Path, tmp_path: Path, trials: list) -> None:
     out = tmp_path / "out"
     summary = bench(store, ["mfavbs", "kmeans"], out=out, seeds=[0, 9], verbose=False)

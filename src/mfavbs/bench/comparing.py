@@ -5,6 +5,7 @@ Out: a folder with the result of each trial, written as soon as it is known (``r
 the table of them: ``bench.json``, ``bench.csv``, ``bench.md``. Interrupted, the same call goes on.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 # torch and scikit-learn are imported where they are needed: what can be refused without them is
 # refused at once, and not after the seconds that they take.
 from mfavbs.bench import methods
+from mfavbs.bench.from_pixels import FROM_PIXELS
 from mfavbs.bench.results import (
     RESULTS,
     begin_results,
@@ -26,11 +28,12 @@ from mfavbs.datasets import DATASETS, open_dataset
 from mfavbs.devices import check_device, pick_device
 from mfavbs.encoders import DEFAULT_ENCODER, Names, Sizes, Weights, check_encoder
 from mfavbs.errors import SourceError
-from mfavbs.files import user_path
-from mfavbs.images import views_of
+from mfavbs.features import FeatureStore
+from mfavbs.files import read_json, user_path
+from mfavbs.images import Images, views_of
 from mfavbs.locking import alone_in, check_alone
 from mfavbs.progress import Progress
-from mfavbs.runs import FEATURES, unwritable
+from mfavbs.runs import FEATURES, PIXELS, unwritable
 from mfavbs.sources import ArraySource, ImageSource, StoreSource, open_source
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ def bench(
     grid: int = 0,
     n_views: int = 5,
     augment: str = "default",
+    resolution: int = 64,
+    epochs: int | None = None,
     n_workers: int | None = None,
     device: str = "auto",
     verbose: bool = True,
@@ -64,7 +69,8 @@ def bench(
         name of a data set, see :func:`mfavbs.open_dataset`. What exists as a path is
         taken for a path.
     names
-        Of :data:`mfavbs.bench.OURS` and :data:`mfavbs.bench.PEERS`.
+        Of :data:`mfavbs.bench.OURS`, :data:`mfavbs.bench.PEERS` and
+        :data:`mfavbs.bench.FROM_PIXELS`; the last need images, not a feature store.
     out
         Folder of the results. Those that it already holds are not computed again.
     seeds
@@ -75,6 +81,8 @@ def bench(
         Folder where the data set lies.
     encoder, weights, image_size, grid, n_views, augment, n_workers
         As in :func:`mfavbs.cluster_images`; not looked at where the source is a feature store.
+    resolution, epochs
+        Of the methods that look at pixels, see :class:`mfavbs.model.EndToEnd`.
     device
         Of the encoder and of mfavbs; the peers run on the CPU.
     verbose
@@ -99,6 +107,16 @@ def bench(
     n_views = views_of(augment, n_views)
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid)
     opened, truth, size = _open(source, data)
+    at_pixels = [name for name in names if name in FROM_PIXELS]
+    if at_pixels and opened.images is None:
+        raise SourceError(
+            f"expected images for {', '.join(at_pixels)}, got {opened.identity}; give what these "
+            "features are of"
+        )
+    if at_pixels:
+        from mfavbs.model import check_image_size
+
+        check_image_size(resolution)
     check_folder(out)
     check_alone(out)
     place = pick_device(device)
@@ -122,18 +140,26 @@ def bench(
                 device=device,
                 verbose=verbose,
             )
+        changed = {"image_size": resolution} | ({} if epochs is None else {"epochs": epochs})
+        pixels = _pixels(at_pixels, store, opened.images, out, resolution, verbose)
         labels = [truth[key] for key in store.keys]
         k = len(set(labels)) if n_clusters is None else n_clusters
         if not 2 <= k <= len(labels):
             raise SourceError(f"n_clusters={k} should be in 2..{len(labels)}, the images")
         truth_of = dict(zip(store.keys, labels, strict=True))
         about = {"features": identity(store, labels), "n_clusters": k}
-        abouts = {name: about | {"parameters": methods.parameters_of(name)} for name in names}
+        abouts = {
+            name: about
+            | {"parameters": methods.parameters_of(name, changed if name in at_pixels else None)}
+            for name in names
+        }
         found = {
             name: {s: r for s in seeds if (r := read_result(out, name, s, abouts[name]))}
             for name in names
         }
-        errors = _run_missing(found, abouts, seeds, store.path, truth_of, out, place, verbose)
+        errors = _run_missing(
+            found, abouts, seeds, store.path, truth_of, out, place, verbose, (pixels, changed)
+        )
         results = [result for name in names for result in found[name].values()]
         summary = {
             "source": user_path(source).name,
@@ -150,6 +176,27 @@ def bench(
         except OSError as error:
             raise unwritable(out, error) from error
     return summary
+
+
+def _pixels(
+    names: list[str],
+    store: FeatureStore,
+    images: Images | None,
+    out: Path,
+    resolution: int,
+    verbose: bool,
+) -> Path:
+    """The folder with the pixels beside the features, made where a method looks at them."""
+    from mfavbs.features import store_pixels
+
+    folder = out / PIXELS
+    if names and images is not None:
+        if (read_json(folder / "pixels.json") or {}).get("image_size", resolution) != resolution:
+            shutil.rmtree(folder)  # those of an earlier call: results of both are kept apart
+        store_pixels(
+            store, images, folder, edge=2 * resolution, image_size=resolution, verbose=verbose
+        )
+    return folder
 
 
 def _open(
@@ -184,6 +231,7 @@ def _run_missing(
     out: Path,
     device: "torch.device",
     verbose: bool,
+    pixels: tuple[Path, dict[str, Any]],
 ) -> dict[str, str]:
     """Add to ``found`` the results of the seeds that it lacks; return why a method failed."""
     errors: dict[str, str] = {}
@@ -196,7 +244,8 @@ def _run_missing(
                 log = out / RESULTS / f"{name}-{seed}.log"
                 k = abouts[name]["n_clusters"]
                 try:
-                    answer = run_trial(store, name, k, seed, str(device), log)
+                    more = pixels if name in FROM_PIXELS else ()
+                    answer = run_trial(store, name, k, seed, str(device), log, *more)
                     found[name][seed] = write_result(
                         out, name, seed, abouts[name], truth, answer, device
                     )

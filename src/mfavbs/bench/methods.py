@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from mfavbs.bench.ablations import OURS, with_tokens
+from mfavbs.bench.from_pixels import FROM_PIXELS, pixel_parameters
 from mfavbs.bench.peers import PEERS, WARM_UPS
 from mfavbs.errors import MfavbsError
 
 
 def check_methods(names: list[str]) -> None:
     """Raise `MfavbsError` for a name that no method has."""
-    known = [*OURS, *PEERS]
+    known = [*OURS, *PEERS, *FROM_PIXELS]
     for name in names:
         if name not in known:
             close = get_close_matches(name, known, 1)
@@ -33,6 +34,8 @@ def parameters_of(name: str, changed: dict[str, Any] | None = None) -> dict[str,
 
     ``changed`` are parameters of the estimator; raises `MfavbsError` for one that it has not.
     """
+    if name in FROM_PIXELS:
+        return pixel_parameters(name, changed or {})
     if name in PEERS:
         _, _, _, *rest = inspect.signature(_peer(PEERS[name])).parameters.values()
         return {p.name: p.default for p in rest if p.default is not p.empty}
@@ -65,7 +68,7 @@ def prepare(name: str, features: np.ndarray, device: str = "cpu") -> np.ndarray:
 
     import_module("mfavbs.model.estimator")
     torch.zeros(1, device=device)  # a GPU's first word takes a second
-    n_tokens = OURS[name].get("tokens")
+    n_tokens = OURS.get(name, {}).get("tokens")
     return features if n_tokens is None else with_tokens(features, n_tokens)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mfavbs.bench import methods
+from mfavbs.bench.from_pixels import cluster_pixels
 from mfavbs.devices import peak_memory_mib
 from mfavbs.errors import MfavbsError
 from mfavbs.features import FeatureStore
@@ -29,11 +30,21 @@ class TrialError(Exception):
     """A method that did not come to an end, and why."""
 
 
-def run_trial(store: Path, method: str, k: int, seed: int, device: str, log: Path) -> dict:
+def run_trial(
+    store: Path,
+    method: str,
+    k: int,
+    seed: int,
+    device: str,
+    log: Path,
+    pixels: Path | None = None,
+    changed: dict[str, Any] | None = None,
+) -> dict:
     """Run one method on the features of a store and return what came of it.
 
     The process is a new one, so that its peak memory is its own; it ends with this one, however
-    that ends. What the method prints goes to ``log``, which is removed if all went well.
+    that ends. What the method prints goes to ``log``, which is removed if all went well. A method
+    that looks at pixels is given their folder, and what is changed for all of those.
 
     Returns
     -------
@@ -51,7 +62,11 @@ def run_trial(store: Path, method: str, k: int, seed: int, device: str, log: Pat
 
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=_child, args=(there, store, method, k, seed, device, torch.get_num_threads(), log)
+        target=_child,
+        args=(
+            *(there, store, method, k, seed, device, torch.get_num_threads(), log),
+            *(pixels, changed),
+        ),
     )
     try:
         process.start()
@@ -84,10 +99,12 @@ def _child(
     device: str,
     n_threads: int,
     log: Path,
+    pixels: Path | None,
+    changed: dict[str, Any] | None,
 ) -> None:
     begin_child(log)
     try:
-        answer: Any = _run(store, method, k, seed, device, n_threads)
+        answer: Any = _run(store, method, k, seed, device, n_threads, pixels, changed or {})
     except Exception as error:
         answer = reason_of(error)
     there.send(answer)
@@ -119,7 +136,16 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(store: Path, method: str, k: int, seed: int, device: str, n_threads: int) -> dict:
+def _run(
+    store: Path,
+    method: str,
+    k: int,
+    seed: int,
+    device: str,
+    n_threads: int,
+    pixels: Path | None,
+    changed: dict[str, Any],
+) -> dict:
     for path in store.rglob("features.npy"):
         with open(path, "rb") as file:
             while file.read(_READ):  # into the system's cache: the seconds are not the disk's
@@ -133,6 +159,9 @@ def _run(store: Path, method: str, k: int, seed: int, device: str, n_threads: in
 
         torch.set_num_threads(n_threads)
     start = time.perf_counter()
-    labels = methods.cluster(method, features, k, seed, device)
+    if pixels is None:
+        labels = methods.cluster(method, features, k, seed, device)
+    else:
+        labels = cluster_pixels(method, store, pixels, features, k, seed, device, changed)
     seconds = time.perf_counter() - start
     return {"labels": labels, "seconds": seconds, "peak_memory_mib": peak_memory_mib()}

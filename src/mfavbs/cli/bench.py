@@ -7,6 +7,7 @@ import typer
 
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
+    TRAININGS,
     AugmentOption,
     DeviceOption,
     EncoderOption,
@@ -14,6 +15,8 @@ from mfavbs.cli.options import (
     ImageSizeOption,
     JsonOption,
     QuietOption,
+    ResolutionOption,
+    TrainOption,
     ViewsOption,
     WeightsOption,
     WorkersOption,
@@ -46,10 +49,11 @@ _OF_SUITES = (
 
 def _method_names(incomplete: str) -> list[str]:
     """Completion of the last name of a list, ``kmeans,um`` to ``kmeans,umap``."""
-    from mfavbs.bench import OURS, PEERS
+    from mfavbs.bench import FROM_PIXELS, OURS, PEERS
 
     before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in [*OURS, *PEERS] if name.startswith(last)]
+    names = [*OURS, *PEERS, *FROM_PIXELS]
+    return [before + comma + name for name in names if name.startswith(last)]
 
 
 MethodsOption = Annotated[
@@ -99,6 +103,11 @@ def bench(
     n_views: ViewsOption = 5,
     augment: AugmentOption = "default",
     grid: GridOption = 0,
+    train: TrainOption = "frozen",
+    resolution: ResolutionOption = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Of the methods that train from pixels.")
+    ] = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
@@ -122,13 +131,16 @@ def bench(
     if summary:
         raise typer.BadParameter("--summary is of a suite: give --suite FILE")
     assert source is not None
-    from mfavbs.bench import OURS, PEERS
+    from mfavbs.bench import FROM_PIXELS, OURS, PEERS
 
     names = [name.strip() for word in methods or [] for name in word.split(",") if name.strip()]
+    from_pixels = train == "end-to-end"
+    if train not in TRAININGS:
+        raise typer.BadParameter(f"{train!r} is not frozen or end-to-end", param_hint="--train")
     if peers and not names:
         names = ["mfavbs"]
-    names += [*PEERS] * peers + [*OURS] * ablations
-    names = names or ["mfavbs", *PEERS]
+    names += [*PEERS] * peers + [*(FROM_PIXELS if from_pixels else OURS)] * ablations
+    names = names or ["mfavbs", *(["end-to-end", "vtcc"] if from_pixels else PEERS)]
     numbers = _seeds(seeds)
     out = out or Path(f"bench-{output_name(source)}")
     say = unless(quiet)
@@ -150,6 +162,8 @@ def bench(
         grid=grid,
         n_views=n_views,
         augment=augment,
+        resolution=resolution or 64,
+        epochs=epochs,
         n_workers=n_workers,
         device=device,
         verbose=not quiet,

@@ -20,8 +20,10 @@ from mfavbs.cli.options import (
     JsonOption,
     QuietOption,
     RangeOption,
+    ResolutionOption,
     SeedOption,
     SourceArgument,
+    TrainOption,
     VectorsOption,
     ViewsOption,
     VocabularyOption,
@@ -35,7 +37,6 @@ from mfavbs.files import output_name
 from mfavbs.images import without_secrets
 
 _OBJECTIVES = ("disjoint", "paper")
-_TRAININGS = ("frozen", "end-to-end")
 
 
 def demo(
@@ -77,22 +78,8 @@ def cluster(
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
-    train: Annotated[
-        str,
-        typer.Option(
-            metavar="frozen|end-to-end",
-            help="On the encoder's features; or from there on with the pixels, for a GPU.",
-            autocompletion=one_of(*_TRAININGS),
-        ),
-    ] = "frozen",
-    resolution: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PX",
-            min=1,
-            help="End to end: edge of a view, 64 by default; a multiple of 16, or of 4 below 64.",
-        ),
-    ] = None,
+    train: TrainOption = "frozen",
+    resolution: ResolutionOption = None,
     anchor: Annotated[
         bool,
         typer.Option(

@@ -59,6 +59,23 @@ ImageSizeOption = Annotated[
         help="Edge of a view, once for all encoders or for each; default: the encoder's own.",
     ),
 ]
+TRAININGS = ("frozen", "end-to-end")
+TrainOption = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(TRAININGS),
+        help="On the encoder's features; or from there on with the pixels, for a GPU.",
+        autocompletion=one_of(*TRAININGS),
+    ),
+]
+ResolutionOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PX",
+        min=1,
+        help="End to end: edge of a view, 64 by default; a multiple of 16, or of 4 below 64.",
+    ),
+]
 GridOption = Annotated[
     int, typer.Option(min=0, help="Add the patch tokens, averaged to GRID x GRID.")
 ]

@@ -16,7 +16,7 @@ from .pixel_training import train_pixels
 from .pixel_views import PixelViews
 from .projection import fit_projection, unit
 from .renumbering import renumber
-from .stem import PixelView, Stem
+from .stem import PixelView, Stem, check_image_size
 
 __all__ = [
     "FAVB",
@@ -37,6 +37,7 @@ __all__ = [
     "assign_pixels",
     "average_with_neighbours",
     "balance_loss",
+    "check_image_size",
     "choose_head",
     "cluster_loss",
     "decide",
