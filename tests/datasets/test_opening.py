@@ -14,6 +14,7 @@ import torchvision
 from image_files import encoded, red, write
 
 from mfavbs.datasets.opening import DATASETS, open_dataset
+from mfavbs.datasets.protocols import SETS
 from mfavbs.encoders.loading import load_encoder
 from mfavbs.errors import SourceError
 from mfavbs.features.embedding import embed
@@ -44,6 +45,7 @@ NAMES = {
     "n03445777 n03888257",
 }
 CIFAR10, STL10, CIFAR100, UC_MERCED, IMAGENET10, DOGS, IMAGENETTE = map(str.split, NAMES.values())
+AID, DTD, RSOD = ([*SETS[name].classes] for name in ("aid", "dtd", "rsod"))
 TINY = [f"n{n:08d}" for n in range(200)]
 PNG = encoded(red())
 
@@ -93,6 +95,13 @@ LAYOUTS = [
     ("tiny-imagenet", ["tiny-imagenet-200/train"], [f"{name}/images" for name in TINY], 200),
     ("uc-merced", ["UCMerced_LandUse/Images"], UC_MERCED, 21),
     ("uc-merced", ["."], UC_MERCED, 21),
+    ("rsod", ["RSOD-Dataset"], [f"{name}/JPEGImages" for name in RSOD], 4),
+    ("siri-whu", ["12class_tif"], [f"class {n}" for n in range(12)], 12),
+    ("siri-whu", ["siri-whu"], [*(f"class {n}" for n in range(12)), "__MACOSX"], 12),
+    ("aid", ["AID"], AID, 30),
+    ("d0", ["D0"], [f"pest {n}" for n in range(40)], 40),
+    ("dtd", ["dtd/images"], DTD, 47),
+    ("chaoyang", ["."], ["normal", "serrated", "adenocarcinoma", "adenoma"], 4),
     ("imagenette", ["imagenette2-160/val"], IMAGENETTE, 10),
 ]
 
@@ -290,6 +299,12 @@ def test_unknown_name(tmp_path):
         ("tiny-imagenet", "tiny-imagenet-200 as its archive unpacks, or a folder train, with the"),
         ("tiny-imagenet", "(200 named by WordNet ids)"),
         ("uc-merced", "found no images; put there uc-merced.tar, or UCMerced_LandUse/Images as"),
+        ("aid", "expected AID, scenes from above (Xia et al., 2017), in "),
+        (
+            "aid",
+            "with the class folders in it (Airport, BareLand, BaseballField, Beach, Bridge and",
+        ),
+        ("d0", "(40 of any names); nothing is downloaded; the set's own files were never seen"),
     ],
 )
 def test_nothing_there_says_what_to_put_there(tmp_path, name, expected):
@@ -310,6 +325,12 @@ def test_one_split_only(tmp_path):
     folders(tmp_path / "train", CIFAR10)
     with pytest.raises(SourceError, match="found no images of test"):
         open_dataset("cifar10", tmp_path)
+
+
+def test_another_number_of_folders_is_another_set(tmp_path):
+    folders(tmp_path / "D0", [f"pest {n}" for n in range(39)])
+    with pytest.raises(SourceError, match=r"hold the 40 class folders .*; 39 were found"):
+        open_dataset("d0", tmp_path)
 
 
 def test_missing_classes_are_named(tmp_path):

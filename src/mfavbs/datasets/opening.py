@@ -57,6 +57,11 @@ _TORCHVISION = {
 _UNPACKED = {
     "tiny-imagenet": ("tiny-imagenet-200",),
     "uc-merced": ("UCMerced_LandUse/Images", "Images"),
+    "rsod": ("RSOD-Dataset", "RSOD"),
+    "siri-whu": ("12class_tif",),
+    "aid": ("AID",),
+    "d0": ("D0",),
+    "dtd": ("dtd/images", "images"),
     "imagenette": ("imagenette2-160", "imagenette2-320", "imagenette2"),
 }
 DATASETS = {
@@ -172,7 +177,7 @@ def _parts(wanted: Protocol, root: str, split: str) -> list[_Part]:
         found = {name: label for name in _folders(path) if (label := _label(wanted, name))}
         if found and not (lacking := _lacking(wanted, found)):
             return [_from_folder(os.path.join(path, name), root, found[name]) for name in found]
-        if found:
+        if found and (wanted.classes is not None or path != root):  # else they may be anything
             incomplete = incomplete or f"{path} {lacking}"
     raise SourceError(incomplete or _not_there(wanted, root, split))
 
@@ -183,6 +188,8 @@ def _stem(wanted: Protocol, split: str) -> str:
 
 def _label(wanted: Protocol, name: str) -> str | None:
     """Label of a class folder; None for the other folders."""
+    if wanted.classes is None:
+        return None if name.startswith((".", "__")) else name
     if not wanted.classes:
         return name if _WORDNET_ID.fullmatch(name) else None
     return wanted.classes.get(name, name if name in wanted.classes.values() else None)
@@ -197,7 +204,7 @@ def _lacking(wanted: Protocol, found: Iterable[str]) -> str:
     else:
         wrong = f"{len(found)} were found" if len(found) != wanted.n_clusters else ""
     return wrong and (
-        f"should hold the {len(wanted.classes) or wanted.n_clusters} class folders of "
+        f"should hold the {len(wanted.classes or ()) or wanted.n_clusters} class folders of "
         f"{wanted.about}; {wrong}; copy or unpack the set again"
     )
 
@@ -217,10 +224,14 @@ def _not_there(wanted: Protocol, root: str, split: str) -> str:
         ways.append(f"{_UNPACKED[wanted.stem][0]} as its archive unpacks")
     if any(wanted.splits):
         ways.append("a folder " + " and a folder ".join(wanted.splits))
-    classes = _few(wanted.classes) or f"{wanted.n_clusters} named by WordNet ids"
+    named = "of any names" if wanted.classes is None else "named by WordNet ids"
+    classes = _few(wanted.classes or ()) or f"{wanted.n_clusters} {named}"
+    unseen = (
+        "" if wanted.is_seen else "; the set's own files were never seen, they may lie otherwise"
+    )
     return (
         f"expected {wanted.about}, in {root}, found {found}; put there {', or '.join(ways)}, with "
-        f"the class folders in it ({classes}); nothing is downloaded"
+        f"the class folders in it ({classes}); nothing is downloaded{unseen}"
     )
 
 
@@ -269,5 +280,5 @@ def _from_torchvision(wanted: Protocol, base: str, split: str, prefix: str) -> _
         pixels, targets = np.moveaxis(found.data, 1, -1), found.labels
     else:
         pixels, targets = found.data, found.targets
-    classes = getattr(found, "classes", sorted(wanted.classes))
+    classes = getattr(found, "classes", sorted(wanted.classes or ()))
     return _Part(prefix, open_images(pixels), [_label(wanted, classes[n]) for n in targets])

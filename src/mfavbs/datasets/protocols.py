@@ -13,11 +13,13 @@ class Protocol(NamedTuple):
     about: str
     n_images: int
     n_clusters: int
-    # Class folder -> label, where folders may be called by either; empty for any WordNet ids.
-    classes: dict[str, str]
+    # Class folder -> label, where folders may be called by either; empty for any WordNet ids, and
+    # None where it is not known what they are called: any so many folders.
+    classes: dict[str, str] | None
     splits: tuple[str, ...]
     stem: str  # its tars are called STEM-SPLIT.tar
     image_size: int = 224  # as in the code of Contrastive Clustering (AAAI 2021) and of VTCC
+    is_seen: bool = True  # whether the layout was compared with the set's own files
 
 
 def _named(classes: str) -> dict[str, str]:
@@ -37,6 +39,19 @@ _UC_MERCED = _named(
     "freeway golfcourse harbor intersection mediumresidential mobilehomepark overpass parkinglot "
     "river runway sparseresidential storagetanks tenniscourt"
 )
+_AID = _named(
+    "Airport BareLand BaseballField Beach Bridge Center Church Commercial DenseResidential Desert "
+    "Farmland Forest Industrial Meadow MediumResidential Mountain Park Parking Playground Pond "
+    "Port RailwayStation Resort River School SparseResidential Square Stadium StorageTanks Viaduct"
+)
+_DTD = _named(
+    "banded blotchy braided bubbly bumpy chequered cobwebbed cracked crosshatched crystalline "
+    "dotted fibrous flecked freckled frilly gauzy grid grooved honeycombed interlaced knitted "
+    "lacelike lined marbled matted meshed paisley perforated pitted pleated polka-dotted porous "
+    "potholed scaly smeared spiralled sprinkled stained stratified striped studded swirly veined "
+    "waffled woven wrinkled zigzagged"
+)
+_RSOD = _named("aircraft oiltank overpass playground")
 # Those of ImageNet's 1,000 classes that the authors of Contrastive Clustering list with their code.
 _IMAGENET10 = _by_id(
     "n02056570 king_penguin n02085936 maltese_dog n02128757 snow_leopard n02690373 airliner "
@@ -97,6 +112,37 @@ SETS = {
     "imagenet-dogs": Protocol("ImageNet-Dogs", 19_500, 15, _IMAGENET_DOGS, _TRAIN, "imagenet-dogs"),
     "tiny-imagenet": Protocol("Tiny-ImageNet, train", 100_000, 200, {}, _TRAIN, "tiny-imagenet"),
     "uc-merced": Protocol("UC Merced land use", 2_100, 21, _UC_MERCED, ("",), "uc-merced"),
+    # The others of VTCC (arXiv 2206.12925), with its numbers of images; not seen as files.
+    "rsod": Protocol(
+        "RSOD, objects seen from above (Long et al., 2017)",
+        *(976, 4, _RSOD, ("",), "rsod"),
+        is_seen=False,
+    ),
+    "siri-whu": Protocol(
+        "SIRI-WHU, Google images of land use (Zhao et al., 2016)",
+        *(2_400, 12, None, ("",), "siri-whu"),
+        is_seen=False,
+    ),
+    "aid": Protocol(
+        "AID, scenes from above (Xia et al., 2017)",
+        *(10_000, 30, _AID, ("",), "aid"),
+        is_seen=False,
+    ),
+    "d0": Protocol(
+        "D0, insect pests of field crops (Xie et al., 2018)",
+        *(4_508, 40, None, ("",), "d0"),
+        is_seen=False,
+    ),
+    "dtd": Protocol(
+        "DTD, textures by their describing words (Cimpoi et al., 2014)",
+        *(5_640, 47, _DTD, ("",), "dtd"),
+        is_seen=False,
+    ),
+    "chaoyang": Protocol(
+        "Chaoyang, tissue of the colon (Zhu et al., 2021), train and test",
+        *(6_160, 4, None, ("",), "chaoyang"),
+        is_seen=False,
+    ),
     "imagenette": Protocol(
         "Imagenette, validation", 3_925, 10, _IMAGENETTE, ("val",), "imagenette", 128
     ),
