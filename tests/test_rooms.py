@@ -18,6 +18,7 @@ ORDER = (
         "sources",
         "truth",
         "suggesting",
+        "duplicates",
         "understanding",
         "recording",
         "training",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from mfavbs.duplicates import group_images
 from mfavbs.progress import Progress, timed
 from mfavbs.sources import Features
 from mfavbs.suggesting import Wish, suggest_names
@@ -185,6 +186,27 @@ def _outliers(evidence: Evidence, found: Understood) -> None:
         found.cluster(number)["apart"] = True
 
 
+def _copies(evidence: Evidence, found: Understood) -> None:
+    group = group_images(evidence.features, evidence.embeddings, evidence.tokens)
+    found.columns["copies"] = pa.array(group, pa.int32(), mask=group < 0)
+    rows = np.flatnonzero(group >= 0)
+    found.insight["copies"] = {
+        "n_groups": int(group.max(initial=-1)) + 1,
+        "n_images": len(rows),
+        "by": "content" if evidence.features.looks is None else "content and picture",
+    }
+
+
+def _flags(evidence: Evidence, found: Understood) -> None:
+    from mfavbs.insight import FLAGS, flag_pictures
+
+    looks, n = evidence.features.looks, len(evidence.labels)
+    flags = [None] * n if looks is None else flag_pictures(looks)
+    found.columns["flags"] = pa.array(flags, pa.list_(pa.string()))
+    counts = {flag: sum(flag in (some or ()) for some in flags) for flag in FLAGS}
+    found.insight["flags"] = {**counts, "not looked at": sum(some is None for some in flags)}
+
+
 def _hierarchy(evidence: Evidence, found: Understood) -> None:
     from mfavbs.insight import describe_tree
 
@@ -225,6 +247,8 @@ def _map(evidence: Evidence, found: Understood) -> None:
 QUESTIONS: dict[str, Callable[[Evidence, Understood], None]] = {
     "trust": _trust,
     "outliers": _outliers,
+    "copies": _copies,
+    "flags": _flags,
     "hierarchy": _hierarchy,
     "faces": _faces,
     "names": _names,

@@ -1,5 +1,6 @@
 from .assignment import assign, average_with_neighbours, decide
 from .blocks import FAVB, MFAVBs, ViT
+from .copies import find_copies
 from .end_to_end import EndToEnd
 from .estimator import MFAVBsClustering
 from .head_selection import choose_head, leave_one_out_ridge_error
@@ -42,6 +43,7 @@ __all__ = [
     "cluster_loss",
     "decide",
     "disjoint_pairs",
+    "find_copies",
     "fit_projection",
     "instance_loss",
     "kmeans",
