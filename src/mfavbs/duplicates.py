@@ -9,6 +9,7 @@ import numpy as np
 
 from mfavbs.sources import Features
 
+_EDGE = 24  # pixels of the shorter edge: smaller pictures are alike without being copies
 _SAMPLE = 2_000  # images whose views tell what views of one image have in common
 
 
@@ -20,8 +21,8 @@ def group_images(
     Parameters
     ----------
     features
-        Of n images. Without thumbnails, as where features were made elsewhere, only images of equal
-        content or equal features are copies.
+        Of n images. Without thumbnails, as where features were made elsewhere, and where pictures
+        are smaller than 24 pixels, only images of equal content or equal features are copies.
     embeddings
         (n, d) of unit length.
     tokens_of
@@ -44,5 +45,6 @@ def group_images(
         return group_copies(contents, embeddings, None, None)
     rows = np.linspace(0, n - 1, min(n, _SAMPLE)).round().astype(np.int64)
     model = fit_one_or_two(tokens_of(rows)[:, :, 0])
-    # A picture of which nothing is known has no contrast, and so matches none.
-    return group_copies(contents, embeddings, looks["grey"], model)
+    # A picture without contrast matches none.
+    large = np.minimum(looks["width"], looks["height"]) >= _EDGE
+    return group_copies(contents, embeddings, looks["grey"] * large[:, None, None], model)

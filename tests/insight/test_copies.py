@@ -78,13 +78,13 @@ def test_the_likelihood_ratio_is_that_of_two_normals():
     assert model.log_ratio(a, b) == pytest.approx(expected, abs=1e-9)
 
 
-def test_of_pairs_of_views_of_one_image_one_in_a_hundred_is_missed():
+def test_of_pairs_of_views_of_one_image_one_in_a_hundred_is_missed_at_the_most():
     rng = np.random.default_rng(1)
-    tokens = 2 * rng.normal(size=(2000, 1, 8)) + rng.normal(size=(2000, 4, 8))
+    tokens = 1.2 * rng.normal(size=(2000, 1, 8)) + rng.normal(size=(2000, 4, 8))
     model = fit_one_or_two(tokens[:1000])
     halves = [tokens[1000:, half].mean(1) for half in (slice(0, 2), slice(2, 4))]
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in halves)
-    assert (model.log_ratio(a, b) < model.threshold).mean() == pytest.approx(0.01, abs=0.01)
+    assert (model.log_ratio(a, b) < model.threshold).mean() < 0.02
     assert (model.log_ratio(a, b[::-1]) < model.threshold).mean() > 0.5
 
 

@@ -29,7 +29,8 @@ class OneOrTwo(NamedTuple):
     within, between
         (d,) variances of views of an image, and of images.
     threshold
-        Of the logarithm of the likelihood ratio: 99 % of pairs of views of one image reach it.
+        Of the logarithm of the likelihood ratio: 99 % of pairs of views of one image reach it, and
+        it is at most 0, where one image is as likely as two.
     """
 
     within: np.ndarray
@@ -72,7 +73,8 @@ def fit_one_or_two(tokens: np.ndarray) -> OneOrTwo | None:
     within = ((a - b) ** 2).mean(0) / 2
     between = (((a + b) / 2) ** 2).mean(0) - within / 2
     model = OneOrTwo(within.clip(least), between.clip(least), 0.0)
-    return model._replace(threshold=float(np.quantile(model.log_ratio(a, b), _MISSED)))
+    reached = float(np.quantile(model.log_ratio(a, b), _MISSED))
+    return model._replace(threshold=min(reached, 0.0))
 
 
 def group_copies(
