@@ -1,6 +1,7 @@
 """Names of a run's clusters: by words with vectors, by a CLIP's text side, by paths."""
 
 import json
+import shutil
 
 import numpy as np
 import open_clip
@@ -157,3 +158,18 @@ def test_the_report_names_anew_and_a_persons_names_stay(photos, tmp_path):
     assert run.named == {int(run.cluster[0]): "my sea"}
     name_clusters(run.folder, [f"{run.cluster[0]}="])
     assert run.cluster_names[run.cluster[0]] == ("sapphire", False)
+
+
+def test_a_persons_names_outlive_an_update_and_a_refit_but_no_new_run(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    run = cluster_images(folder, 3, out=tmp_path / "run", **QUICK)
+    name_clusters(run.folder, [f"{run.cluster[0]}=sea"])
+    paint(folder / "more.png", COLOURS["blue"], 999)
+    run = cluster_images(folder, 3, out=tmp_path / "run", update=True, **QUICK)
+    assert set(run.named.values()) == {"sea"}
+    paint(folder / "again.png", COLOURS["blue"], 998)
+    run = cluster_images(folder, 3, out=tmp_path / "run", refit=True, **QUICK)
+    assert run.named == {int(run.cluster[run.paths.index("more.png")]): "sea"}
+    run = cluster_images(folder, 3, out=tmp_path / "run", overwrite=True, **QUICK)
+    assert run.named == {}

@@ -98,7 +98,13 @@ def update_run(
         about={**about, "created": before.record.get("created"), "updated": now(), "update": how},
         **questions,
     )
-    write_json(staged / runs.CHANGES, _changes(before, was, features, clusters, k))
+    changes = _changes(before, was, features, clusters, k)
+    write_json(staged / runs.CHANGES, changes)
+    # A person's name stays with a cluster that goes on; what an update answers, goes on.
+    goes_on = changes["clusters"]["continued"] if how == "refit" else {c: c for c in range(k)}
+    names = {goes_on[cluster]: n for cluster, n in before.named.items() if cluster in goes_on}
+    if names:
+        runs.write_names(staged, names)
     write_page(staged, features.images)
     (staged / runs.CHECKPOINT).unlink(missing_ok=True)
     runs.swap_in(out)

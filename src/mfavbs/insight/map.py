@@ -6,7 +6,7 @@ In: embeddings (n, d) of unit length. Out: coordinates (n, 2).
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-FITTED = 4_000  # images that the map is made of; the others are placed among them
+FITTED = 2_000  # images that the map is made of; the others are placed among them
 _PERPLEXITY = 30
 # Of the 1,000 steps that scikit-learn makes the later 500 move nothing that can be seen.
 _STEPS = 500

@@ -193,7 +193,7 @@ def _map(run: Run, clusters: Sequence[Cluster]) -> str | None:
         return None
     first = {c.number: c.most[0].thumbnail for c in clusters if c.most}
     pictures = {number: picture for number, picture in first.items() if picture}
-    names = {c.number: None if c.name is None else str(shown(c.name)) for c in clusters}
+    names = {c.number: c.name and f"{shown(c.name)}{'' if c.is_given else '?'}" for c in clusters}
     return draw_map(places, run.cluster, pictures, [names[n] for n in range(len(names))])
 
 

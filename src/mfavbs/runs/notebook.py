@@ -134,7 +134,10 @@ class Notebook:
         small = self._thumbnails(middles.values())
         pictures = {number: small[row][1] for number, row in middles.items()}
         there = {number: picture for number, picture in pictures.items() if picture}
-        names = [name for name, _ in self.cluster_names]
+        names = [
+            name and ascii_safe(name if is_given else f"{name}?")
+            for name, is_given in self.cluster_names
+        ]
         return Drawing(draw_map(places, self.cluster, there, names, links=False))
 
     def table(self) -> pa.Table:

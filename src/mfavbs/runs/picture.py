@@ -15,7 +15,7 @@ from mfavbs.runs.thumbnails import Thumbnail
 WIDTH, HEIGHT = 2000, 1400
 POINTS = 20_000  # drawn; of more, a sample
 _MARGIN = 90
-_COVERED = 0.16  # share of the drawing that pictures may cover
+_COVERED = (0.16, 0.3)  # share of the drawing that pictures may cover, with names and without
 _EDGES = (44, 150)  # of a picture, at least and at most
 _NAMED = 40  # clusters up to which names are written
 _ROUNDS = 300
@@ -60,20 +60,23 @@ def draw_map(
     found = np.unique(clusters).tolist()
     points = _on_paper(places)
     middles = np.array([np.median(points[clusters == number], axis=0) for number in found])
-    edge = int(np.clip((_COVERED * WIDTH * HEIGHT / max(1, len(found))) ** 0.5, *_EDGES))
     is_named = len(found) <= _NAMED
-    room = np.array([edge * (1.5 if is_named else 1.12), edge * (1.34 if is_named else 1.12)])
+    covered = _COVERED[not is_named] * WIDTH * HEIGHT
+    edge = int(np.clip((covered / max(1, len(found))) ** 0.5, *_EDGES))
+    room = edge * np.array([1.5, 1.34] if is_named else [1.1, 1.1])
     boxes = _apart(middles.reshape(-1, 2), room)
+    marks: list[str] = []  # over all else
     parts = [_dots(points, clusters, number) for number in found]
     for number, middle, box in zip(found, middles, boxes, strict=True):
-        name = names[number] if is_named else None
-        mark = _mark(number, middle, box, edge, pictures.get(number), name)
-        parts.append(f'<a href="#cluster-{number}">{mark}</a>' if links else mark)
+        called = f"{number} {names[number] or ''}".strip()
+        mark = _mark(box, edge, colour(number), pictures.get(number), called, is_named)
+        marks.append(f'<a href="#cluster-{number}">{mark}</a>' if links else mark)
+        if np.abs(middle - box).max() > edge / 2:
+            parts.append(_tie(middle, box, colour(number)))
     about = f"Map of {len(clusters):,} images in {len(found)} clusters"
-    return (
-        f'<svg class="map" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{about}">'
-        f"{''.join(parts)}</svg>"
-    )
+    kind = "map" if is_named else "map many"
+    box_of_all = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{about}"'
+    return f'<svg class="{kind}" {box_of_all}>{"".join([*parts, *marks])}</svg>'
 
 
 def _on_paper(places: np.ndarray) -> np.ndarray:
@@ -118,34 +121,32 @@ def _apart(middles: np.ndarray, room: np.ndarray) -> np.ndarray:
     return boxes.clip(low, high)
 
 
+def _tie(middle: np.ndarray, box: np.ndarray, tint: str) -> str:
+    """A line from the middle of a cluster's points to its picture."""
+    ends = "L".join(f"{x:.0f} {y:.0f}" for x, y in (middle, box))
+    return f'<path d="M{ends}" fill="none" stroke="{tint}" stroke-width="5"/>'
+
+
 def _mark(
-    number: int,
-    middle: np.ndarray,
     box: np.ndarray,
     edge: int,
+    tint: str,
     picture: Thumbnail | None,
-    name: str | None,
+    called: str,
+    is_named: bool,
 ) -> str:
-    """A cluster's picture, or its number, tied to the middle of its points."""
+    """A cluster's picture, with its name below."""
     x, y = (box - edge / 2).round().astype(int).tolist()
-    tint = colour(number)
-    line = ""
-    if np.abs(middle - box).max() > edge / 2:
-        ends = "L".join(f"{a:.0f} {b:.0f}" for a, b in (middle, box))
-        line = f'<path d="M{ends}" fill="none" stroke="{tint}" stroke-width="5"/>'
     square = f'x="{x}" y="{y}" width="{edge}" height="{edge}"'
     frame = f'<rect {square} fill="{tint}" stroke="{tint}" stroke-width="{max(6, edge // 14)}"/>'
-    image = ""
+    image = text = ""
     if picture is not None:
         fit = 'preserveAspectRatio="xMidYMid slice"'
         image = f'<image {square} {fit} href="{escape(picture.uri)}"/>'
-    title = f"<title>{number}{escape(f' {name}' if name else '')}</title>"
-    said = _short(f"{number} {name}" if name else str(number))
-    across = x + edge / 2
-    text = f'<text x="{across:.0f}" y="{y + edge + 34}" text-anchor="middle">{escape(said)}</text>'
-    if edge < _EDGES[1] / 2:  # no room below: the number alone, over the picture
-        text = f'<text class="over-it" x="{x + 4}" y="{y + edge - 6}">{number}</text>'
-    return f"{line}{frame}{image}{text}{title}"
+    if is_named:
+        place = f'x="{x + edge // 2}" y="{y + edge + 34}" text-anchor="middle"'
+        text = f"<text {place}>{escape(_short(called))}</text>"
+    return f"{frame}{image}{text}<title>{escape(called)}</title>"
 
 
 def _short(text: str, limit: int = 22) -> str:

@@ -18,6 +18,7 @@ from mfavbs.files import (
     write_json,
     write_reasons,
 )
+from mfavbs.runs.naming import NAMES
 from mfavbs.runs.reading import read_record
 
 # All that a run writes, and so all that overwriting one may remove; run.json is written last.
@@ -25,7 +26,7 @@ FILES = (
     *("run.json", "labels.csv", "labels.parquet", "failures.csv", "skipped.csv"),
     "warnings.csv",
     *("metrics.json", "thumbnails.parquet", "report.html"),
-    *("insight.json", "hierarchy.json", "map.parquet"),
+    *("insight.json", "hierarchy.json", "map.parquet", NAMES),
 )
 CHANGES = "changes.json"  # what became of the clusters and images when the run was updated
 UNFINISHED = "unfinished.json"  # the parameters of a run under way
