@@ -13,6 +13,7 @@ from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.features import store_pixels
 from mfavbs.model import EndToEnd, pixel_fitting
 from mfavbs.model.checkpoint import Checkpoint
+from mfavbs.model.heads import ProjectorHeads
 
 ARRAYS = pictures()[:3]
 Y = pictures()[3]
@@ -184,7 +185,29 @@ def test_what_does_not_go_together_is_refused(options, arrays, text):
     assert issubclass(SourceError, ValueError)
 
 
-@pytest.mark.parametrize("options", [{}, {"anchor": False}, {"frozen": None, "n_clusters": K}])
+def test_the_papers_objective_has_projectors_unless_prototypes_are_given_to_it():
+    alone = {"frozen": None, "n_clusters": K, "objective": "paper", "fusion": "none"}
+    for options, projectors in (
+        (alone, True),
+        ({"frozen": frozen_run(), "objective": "paper", "start": "random"}, True),
+        ({"frozen": frozen_run(), "objective": "paper"}, False),
+        ({"frozen": frozen_run(), "start": "random"}, False),
+    ):
+        arrays = ARRAYS[:2] if options["frozen"] is None else ARRAYS
+        model = EndToEnd(**{**SMALL, "epochs": 1, **options}).fit(*arrays)
+        assert isinstance(model.network_.cluster_heads, ProjectorHeads) == projectors
+        assert model.network_.n_clusters == K
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"anchor": False},
+        {"frozen": None, "n_clusters": K},
+        {"frozen": None, "n_clusters": K, "objective": "paper"},
+    ],
+)
 def test_a_saved_model_answers_the_same(options, tmp_path):
     arrays = ARRAYS[:2] if "frozen" in options else ARRAYS
     model = EndToEnd(**{"frozen": frozen_run(), **SMALL, "epochs": 1, **options}).fit(*arrays)

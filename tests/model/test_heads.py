@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mfavbs.model.heads import ClusterHeads, InstanceHead
+from mfavbs.model.heads import ClusterHeads, InstanceHead, Projector, ProjectorHeads
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,21 @@ def test_shapes(b, d, k, h):
     assert ClusterHeads(d, k, h)(x).shape == (h, b, k)
     assert InstanceHead(d)(x).shape[0] == b
     assert InstanceHead(d, embedding_dim=7)(x).shape == (b, 7)
+
+
+def test_projectors_are_three_layers_with_batch_norm():
+    x = torch.randn(6, 8)
+    heads = ProjectorHeads(8, 5, 3)
+    assert heads(x).shape == (3, 6, 5)
+    assert heads(x, slice(1, 2)).shape == (1, 6, 5)
+    assert heads(x, slice(0, 0)).shape == (0, 6, 5)
+    assert Projector(8)(x).shape == (6, 128)
+    assert sum(p.numel() for p in heads[0].parameters()) == 8 * 32 + 32 * 32 + 4 * 32 + 33 * 5
+    # Batch norm takes away what all images of a batch have in common.
+    normed = heads[0][1](heads[0][0](x))
+    torch.testing.assert_close(normed.mean(0), torch.zeros(32), atol=1e-5, rtol=0)
+    heads.eval()
+    torch.testing.assert_close(heads(x)[:, :2], heads(x[:2]))
 
 
 def test_cluster_logits_do_not_depend_on_lengths():

@@ -60,7 +60,8 @@ class EndToEnd(BaseEstimator):
         Edge of a view in pixels, see :class:`mfavbs.model.Stem`.
     objective
         ``"disjoint"`` or ``"paper"``, see :class:`mfavbs.MFAVBsClustering`. The latter lets a
-        fused pair's halves recognise each other by their pixels, and learns little else.
+        fused pair's halves recognise each other by their pixels, and learns little else; from a
+        random start its heads are Contrastive Clustering's projectors.
     fusion, n_blocks, shared_depth, fused_depth, n_attention_heads
         Of the MFAVBs, see :class:`mfavbs.MFAVBs`.
     gate

@@ -3,6 +3,8 @@
 In: parameters. Out: a module whose ``forward`` is left to the two.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,8 +37,8 @@ class HeadedNetwork(nn.Module):
         self._bank: Neighbourhood | None = None
         self.n_cluster_heads = n_cluster_heads
         self.mfavbs = MFAVBs(dim, **mfavbs)
-        self.instance_head = InstanceHead(dim)
-        self.cluster_heads = ClusterHeads(dim, n_clusters, n_cluster_heads)
+        self.instance_head: nn.Module = InstanceHead(dim)
+        self.cluster_heads: Any = ClusterHeads(dim, n_clusters, n_cluster_heads)
 
     @property
     def device(self) -> torch.device:
@@ -46,12 +48,12 @@ class HeadedNetwork(nn.Module):
     @property
     def n_clusters(self) -> int:
         """Clusters k of every head."""
-        return self.cluster_heads.prototypes.shape[1]
+        return self.cluster_heads.n_clusters
 
     @property
     def width(self) -> int:
         """Width d of the tokens inside, and of a representation."""
-        return self.cluster_heads.prototypes.shape[2]
+        return self.cluster_heads.dim
 
     @property
     def n_kept(self) -> int:

@@ -72,6 +72,8 @@ def resolve_pixels(frozen: MFAVBsClustering | None, parameters: dict[str, Any]) 
             chosen["anchor_widths"] = list(chosen["anchor_widths"] or [network.n_features])
         if chosen["start"] == "frozen":
             chosen |= {"dim": network.width, "n_cluster_heads": network.n_cluster_heads}
+    # Prototypes can be started from, projectors are what the paper's ancestors have.
+    chosen["projectors"] = chosen["objective"] == "paper" and chosen["start"] == "random"
     for name in ("instance_weight", "balance_weight"):
         if chosen[name] == "auto":
             chosen[name] = auto[name]
@@ -147,6 +149,7 @@ def build_pixel_network(chosen: dict[str, Any], frozen: MFAVBsClustering | None)
             chosen["dim"],
             image_size=chosen["image_size"],
             anchor_widths=chosen["anchor_widths"],
+            projectors=chosen["projectors"],
             n_heads=chosen["n_attention_heads"],
             **{name: chosen[name] for name in _OF_BLOCKS},
         ).float()  # whatever the caller's default type

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mfavbs.errors import SourceError
 from mfavbs.model.blocks import MFAVBs
 from mfavbs.model.headed import HeadedNetwork
+from mfavbs.model.heads import Projector, ProjectorHeads
 from mfavbs.model.network import Network
 from mfavbs.model.stem import PixelView, Stem, start_weights
 
@@ -36,6 +37,9 @@ class PixelNetwork(HeadedNetwork):
         Edge s of a view in pixels, see :class:`mfavbs.model.Stem`.
     anchor_widths
         Widths of the frozen encoders' features; none for a network without anchors.
+    projectors
+        Whether its heads are Contrastive Clustering's projectors, in place of prototypes; such a
+        network starts at random.
     **mfavbs
         Parameters of :class:`mfavbs.MFAVBs`.
 
@@ -58,9 +62,13 @@ class PixelNetwork(HeadedNetwork):
         *,
         image_size: int = 64,
         anchor_widths: Sequence[int] = (),
+        projectors: bool = False,
         **mfavbs,
     ) -> None:
         super().__init__(n_clusters, n_cluster_heads, dim, **mfavbs)
+        if projectors:
+            self.instance_head = Projector(dim)
+            self.cluster_heads = ProjectorHeads(dim, n_clusters, n_cluster_heads)
         start_weights(self.mfavbs)
         self.stem = Stem(dim, image_size, anchor_widths)
         self.anchor_blocks: MFAVBs | None = None
@@ -145,6 +153,8 @@ class PixelNetwork(HeadedNetwork):
             "dim": (self.width, frozen.width),
             "tokens a view": (1, frozen.n_tokens),
         }
+        if isinstance(self.cluster_heads, ProjectorHeads):
+            raise SourceError("heads that are projectors have no prototypes to start from")
         for name, (here, there) in expected.items():
             if here != there:
                 raise SourceError(
