@@ -421,3 +421,28 @@ def test_a_map_is_drawn_for_any_number_of_clusters(k):
 def test_a_map_of_many_images_stays_small():
     places = np.random.default_rng(0).standard_normal((100_000, 2)).astype(np.float32)
     assert len(draw_map(places, np.zeros(100_000, int), {}, [None])) < 400_000
+
+
+def test_what_an_update_changed_is_told(run):
+    changes = {
+        "images": {"new": 1200, "gone": 0, "kept": 40},
+        "clusters": {
+            "continued": {"0": 0},
+            "grown": {"10": [5, 9], "9": [1, 2000]},
+            "split": {"1": [2, 3, 4]},
+            "merged": {"5": [6, 7]},
+            "vanished": [],
+            "new": list(range(20)),
+        },
+    }
+    (run / "changes.json").write_text(json.dumps(changes))
+    assert collect(run).changes == [
+        "New images: 1,200",
+        "Gone images: 0",
+        "Kept images: 40",
+        "Grown: 9 from 1 to 2,000; 10 from 5 to 9",
+        "Split: 1 into 2, 3 and 4",
+        "Merged: 6 and 7 into 5",
+        "New clusters: 0; 1; 2; 3; 4; 5; 6; 7; 8; 9; 10; 11; and 8 more",
+    ]
+    assert "Merged: 6 and 7 into 5" in Page(write_report(run).read_text(encoding="utf-8")).text

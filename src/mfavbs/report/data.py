@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mfavbs.errors import RunError, SourceError
 from mfavbs.images import IMAGE_MEMORY, Images, is_url, recorded_range, reopen_images
+from mfavbs.report.changes import told
 from mfavbs.report.choosing import Chosen, choose
 from mfavbs.report.page import shown
 from mfavbs.report.shown import Cluster, Confusion, Flag, ReportData, Tile
@@ -145,6 +146,7 @@ def _assemble(
         is_chance=run.trust is not None,
         number=_sentence(insight.get("k")),
         named_by=str((insight.get("names") or {}).get("from") or ""),
+        changes=told(run.changes),
         map=_map(run, clusters),
         outliers=[tile(row) for row in chosen.outliers],
         n_outliers=int((insight.get("outliers") or {}).get("n") or 0),

@@ -71,7 +71,8 @@ class ReportData:
     """All of it, see :func:`mfavbs.report.data.collect`.
 
     The clusters stand in the order of the tree. `is_chance` says that confidence is the chance of
-    the same cluster in a refit; `number` how their number was found; `map` is SVG.
+    the same cluster in a refit; `number` how their number was found, `changes`
+    what became of images and clusters in the last update; `map` is SVG.
     """
 
     name: str
@@ -99,6 +100,7 @@ class ReportData:
     is_chance: bool
     number: str | None
     named_by: str
+    changes: list[str]
     map: str | None
     outliers: list[Tile]
     n_outliers: int
