@@ -22,6 +22,13 @@ def blobs(n=90, n_views=2, n_tokens=1, n_features=12, k=3, noise=0.1, seed=0):
     return views.astype(np.float32), y
 
 
+def around(n, centre=0, seed=0, d=16, noise=0.3):
+    """(n, d) float32 of unit length around one axis."""
+    rng = np.random.default_rng(seed)
+    points = np.eye(d)[centre] + noise * rng.normal(size=(n, d))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
 def small_network(features, k=3, n_cluster_heads=2, dim=8, seed=0, **mfavbs):
     """An untrained network for ``features`` (n, v, t, d), and their tokens."""
     with torch.random.fork_rng(devices=[]):

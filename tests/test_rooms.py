@@ -24,6 +24,7 @@ ORDER = (
         "training",
         "updating",
         "clustering",
+        "judging",
         "prediction",
         "answering",
         "serving",

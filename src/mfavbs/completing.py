@@ -63,6 +63,8 @@ def complete_run(
     insight = read.insight
     names = wish(vocabulary, vocabulary_vectors, read.record["parameters"].get("weights"))
     again = {"names"} if vocabulary is not None else set()
+    if not runs.read_reference(folder):
+        again |= {"trust", "membership"}
     asked = {*(insight or {}).get("asked", ())} - again
     missing = [name for name in QUESTIONS if name not in asked]
     if not missing:
@@ -92,7 +94,13 @@ def _complete(
     verbose: bool,
 ) -> None:
     probabilities = runs.read_all_probabilities(run.folder)
-    before = Understood(runs.read_columns(run.folder), run.insight or {}, run.hierarchy, run.map)
+    before = Understood(
+        runs.read_columns(run.folder),
+        run.insight or {},
+        run.hierarchy,
+        run.map,
+        runs.read_reference(run.folder),
+    )
     found = understand(
         features,
         model,
@@ -108,6 +116,7 @@ def _complete(
     truth = [run.label_of(row) for row in range(len(run.label))] if run.names else None
     answers = (run.cluster, probabilities, truth, run.hashes, run.since)
     runs.write_labels(run.folder, run.paths, *answers, found.columns)
+    runs.write_reference(run.folder, found.reference)
     runs.write_insight(run.folder, found.insight, found.hierarchy, found.map)
 
 

@@ -4,6 +4,7 @@ In: a run folder and a source. Out: clusters (n,) of the new images in a folder 
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from mfavbs.devices import check_device
 from mfavbs.encoders import Weights
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import holds_only, user_path, write_json
+from mfavbs.judging import judge, warnings_of
 from mfavbs.locking import alone_in, check_alone
 from mfavbs.runs import read_run
 from mfavbs.sources import Source, open_source
-from mfavbs.training import FROZEN, answer, check_trainable, load
+from mfavbs.training import FROZEN, answer, check_trainable, load, load_looking
 
 
 def predict_images(
@@ -29,6 +31,7 @@ def predict_images(
     cache: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
+    none_rate: float | None = None,
     verbose: bool = True,
 ) -> Path:
     """Cluster new images with a finished run's network.
@@ -51,13 +54,20 @@ def predict_images(
         encoders a list, in the run's order.
     cache, n_workers, device, verbose
         As in :func:`cluster_images`.
+    none_rate
+        Between 0 and 1: so many of the images that are like the run's get no cluster, but -1, and
+        the more of those that are not. By default every image gets a cluster. The p-value of
+        belonging to the run's images is in the column ``outlier`` either way.
 
     Returns
     -------
     Path
-        ``out``.
+        ``out``. Beside its tables there is insight.json: whether the new images as a whole differ
+        from the run's, which is a warning, too.
     """
     check_device(device)
+    if none_rate is not None and not 0 < none_rate < 1:
+        raise SourceError(f"none_rate={none_rate} should be between 0 and 1; 0.05, for one.")
     run = user_path(run)
     record = read_run(run).record
     opened = open_source(source, exclude)
@@ -92,8 +102,14 @@ def predict_images(
             device=device,
         )
         probabilities = answer(model, features, out, trained, verbose)
-        runs.write_labels(out, features.keys, probabilities.argmax(axis=1), probabilities)
+        looking = load_looking(run / runs.MODEL, trained, device)
+        judged = judge(run, looking, features, probabilities, none_rate)
+        answers = (judged.clusters, probabilities)
+        runs.write_labels(out, features.keys, *answers, more=judged.columns)
         runs.write_tables(out, features.failures, features.skipped, features.notes)
+        runs.write_insight(out, judged.insight)
+    for sentence in warnings_of(judged.insight, none_rate):
+        warnings.warn(sentence, stacklevel=2)
     return out
 
 

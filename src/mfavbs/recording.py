@@ -85,6 +85,7 @@ def record_run(
     answers = (clusters, probabilities, truth, features.hashes, since)
     with timed(seconds, "writing"):
         runs.write_labels(out, features.keys, *answers, found.columns)
+        runs.write_reference(out, found.reference)
         runs.write_insight(out, found.insight, found.hierarchy, found.map)
         runs.write_tables(out, features.failures, features.skipped, features.notes)
     metrics: dict[str, Any] = {

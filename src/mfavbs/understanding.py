@@ -84,12 +84,15 @@ class Understood:
         The content of hierarchy.json, or None.
     map
         (n, 2) float32, or None.
+    reference
+        What new images are compared with, arrays by name, for reference.safetensors.
     """
 
     columns: dict[str, pa.Array] = field(default_factory=dict)
     insight: dict[str, Any] = field(default_factory=dict)
     hierarchy: dict[str, Any] | None = None
     map: np.ndarray | None = None
+    reference: dict[str, np.ndarray] = field(default_factory=dict)
 
     def cluster(self, number: int) -> dict[str, Any]:
         """What insight.json says of one cluster, to be added to."""
@@ -157,11 +160,20 @@ def understand(
 
 
 def _trust(evidence: Evidence, found: Understood) -> None:
-    from mfavbs.insight import agreement, cluster_stability, refit_heads
+    from mfavbs.insight import (
+        agreement,
+        chance_of_same_cluster,
+        cluster_stability,
+        heads_say,
+        refit_heads,
+    )
 
     labels, k = evidence.labels, evidence.k
-    refits = refit_heads(evidence.embeddings, labels, k, evidence.seed)
-    trust = agreement(labels, refits)
+    centres = refit_heads(evidence.embeddings, labels, k, evidence.seed)
+    refits = heads_say(evidence.embeddings, centres)
+    agree = agreement(labels, refits)  # (n,)
+    of_cluster = np.take_along_axis(evidence.probabilities, labels[:, None], 1)[:, 0]
+    trust = chance_of_same_cluster(agree, float(agree.mean()), of_cluster, len(refits))
     stability = cluster_stability(labels, refits, k)
     size = np.bincount(labels, minlength=k)
     mean = np.bincount(labels, trust, minlength=k) / np.maximum(size, 1)
@@ -171,6 +183,7 @@ def _trust(evidence: Evidence, found: Understood) -> None:
         found.cluster(number).update(about)
     found.columns["trust"] = pa.array(trust, pa.float32())
     found.insight["trust"] = {"mean": round(float(trust.mean()), 4), "n_refits": len(refits)}
+    found.reference |= {"centres": centres, "agreement": np.array([agree.mean()], np.float32)}
 
 
 def _outliers(evidence: Evidence, found: Understood) -> None:
@@ -242,6 +255,17 @@ def _map(evidence: Evidence, found: Understood) -> None:
     found.map = map_images(evidence.embeddings, seed=evidence.seed)
 
 
+def _membership(evidence: Evidence, found: Understood) -> None:
+    from mfavbs.insight import choose_rows, make_reference
+    from mfavbs.model import mean_features
+
+    rows = choose_rows(len(evidence.labels))
+    features = mean_features(evidence.model, evidence.features.array, rows)
+    reference = make_reference(features, evidence.labels[rows])
+    found.reference |= reference._asdict()
+    found.insight["membership"] = {"n": len(rows)}
+
+
 # In the order in which they are asked; a later one may look at what an earlier one found. Each adds
 # its own to `columns` and `insight`, and what of it holds for a cluster to `cluster(number)`.
 QUESTIONS: dict[str, Callable[[Evidence, Understood], None]] = {
@@ -250,6 +274,7 @@ QUESTIONS: dict[str, Callable[[Evidence, Understood], None]] = {
     "copies": _copies,
     "flags": _flags,
     "hierarchy": _hierarchy,
+    "membership": _membership,
     "faces": _faces,
     "names": _names,
     "map": _map,

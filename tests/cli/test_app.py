@@ -82,6 +82,7 @@ def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
     left_over = {p.name for p in run.iterdir()} - {
         "labels.csv", "labels.parquet", "failures.csv", "skipped.csv", "warnings.csv",
         "metrics.json", "run.json", "insight.json", "hierarchy.json", "map.parquet",
+        "reference.safetensors",
         "model", "report.html", "thumbnails.parquet", "features",
     }  # fmt: skip
     assert not left_over

@@ -25,7 +25,7 @@ from mfavbs.cli.output import (
     say_scores,
     unless,
 )
-from mfavbs.files import read_reasons
+from mfavbs.files import read_json, read_reasons
 from mfavbs.images import without_secrets
 
 
@@ -38,6 +38,14 @@ def predict(
     exclude: ExcludeOption = None,
     weights: WeightsOption = None,
     cache: CacheOption = None,
+    none_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="So many of the images like the run's get no cluster, and most of the others.",
+        ),
+    ] = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
@@ -58,15 +66,21 @@ def predict(
         cache=cache,
         n_workers=n_workers,
         device=device,
+        none_rate=none_rate,
         verbose=not quiet,
     )
     paths, clusters = read_clusters(folder)
-    say(f"{counted(len(paths), 'image')} in {len(set(clusters.tolist())):,} of the run's clusters")
+    found = len({*clusters.tolist()} - {-1})
+    say(f"{counted(len(paths), 'image')} in {found:,} of the run's clusters")
+    insight = read_json(folder / "insight.json") or {}
+    if "none" in insight:
+        say(f"{counted(insight['none']['n'], 'image')} in none of them, with -1 for a cluster")
     tables = ("failures.csv", "skipped.csv", "warnings.csv")
     counts = say_left_out(say, folder, *(len(read_reasons(folder / table)) for table in tables))
     say(f"Clusters of the new images: {folder / 'labels.csv'}")
     labels = {"labels": str(folder / "labels.csv"), "n_images": len(paths)}
-    print_json(labels | counts, as_json)
+    told = {name: insight[name] for name in ("drift", "none") if name in insight}
+    print_json(labels | counts | {"insight": told}, as_json)
 
 
 def evaluate(

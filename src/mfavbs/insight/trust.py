@@ -1,11 +1,12 @@
 """How far to trust a clustering: what refits of the heads on parts of the images say.
 
-In: embeddings (n, d), clusters (n,). Out: clusters (b, n) of b refits, numbered as these; of
+In: embeddings (n, d), clusters (n,). Out: the centres (b, k, d) of b refits, numbered as these; of
 every image the share of refits that agree, of every cluster its Jaccard stability.
 """
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from mfavbs.insight.identity import continue_numbers
 from mfavbs.model import kmeans, nearest_neighbours
@@ -13,18 +14,19 @@ from mfavbs.model import kmeans, nearest_neighbours
 _REFITS = 20
 _SAMPLE = 10_000  # images that refits are fitted on halves of
 _STARTS = 3  # of k-means in each
-_NEIGHBOURS = 10
-_CHUNK = 65_536
+_NEIGHBOURS = 20  # of which half are in the half
+_SMOOTHINGS = 3
+_CHUNK = 16_384
 
 
 def refit_heads(
     embeddings: np.ndarray, labels: np.ndarray, k: int, seed: int, n_refits: int = _REFITS
 ) -> np.ndarray:
-    """Clusters of all images by heads fitted anew on random halves of them.
+    """Centres of heads fitted anew on random halves of the images.
 
     A refit starts its heads as training does: by k-means on embeddings that are averaged with
     their neighbours, here those in the half. Its clusters are matched to ``labels`` one to one
-    by the images that they share (Hungarian).
+    by the images that they share (Hungarian). More than 10,000 images are represented by as many.
 
     Parameters
     ----------
@@ -42,54 +44,55 @@ def refit_heads(
     Returns
     -------
     ndarray
-        (b, n) int32.
+        (b, k, d) float16 of unit length; zero where a half has fewer distinct images than k.
     """
     rng = np.random.default_rng(seed)
-    n = len(embeddings)
+    n, d = embeddings.shape
     sample = np.sort(rng.permutation(n)[:_SAMPLE])
     points = torch.from_numpy(embeddings[sample])
-    smooth_by = None
-    m = min(2 * _NEIGHBOURS, len(points) - 1)
-    if m > 0:
-        smooth_by = nearest_neighbours(points, m)
-    found = np.empty((n_refits, n), np.int32)
-    for refit in found:
-        half = torch.from_numpy(rng.random(len(points)) < 0.5)
-        refit[:] = _refit(embeddings, points, smooth_by, half, k, int(rng.integers(2**31)))
-        refit[:] = continue_numbers(labels, refit, k, k)[refit]
+    m = min(_NEIGHBOURS, len(points) - 1)
+    none = torch.empty((len(points), 0), dtype=torch.int64)
+    neighbours = nearest_neighbours(points, m) if m else none
+    found = np.zeros((n_refits, k, d), np.float16)
+    for centres in found:
+        half = torch.zeros(len(points), dtype=torch.bool)
+        half[torch.from_numpy(rng.permutation(len(points))[: -(-len(points) // 2)])] = True
+        fitted = _refit(points, neighbours, half, k, int(rng.integers(2**31)))
+        clusters = heads_say(points.numpy(), fitted[None])[0]
+        centres[continue_numbers(labels[sample], clusters, k, k)] = fitted
     return found
 
 
 def _refit(
-    embeddings: np.ndarray,
-    points: torch.Tensor,
-    neighbours: torch.Tensor | None,
-    half: torch.Tensor,
-    k: int,
-    seed: int,
+    points: torch.Tensor, neighbours: torch.Tensor, half: torch.Tensor, k: int, seed: int
 ) -> np.ndarray:
-    """Nearest centres (n,) of a k-means on a half of the points, averaged with neighbours in it."""
+    """Centres (k, d) of a k-means on a half of the points, averaged with neighbours in it."""
+    weight = half[neighbours].to(points.dtype)  # (m, b)
     smooth = points
-    if neighbours is not None:
-        weight = half[neighbours].to(points.dtype)  # (m, b)
-        for _ in range(3):
-            total = points.new_zeros(points.shape)
-            for column, share in zip(neighbours.T, weight.T, strict=True):
-                total += smooth[column] * share[:, None]
-            smooth = torch.nn.functional.normalize(smooth + total, dim=-1)
-    chosen, own = smooth[half], points[half]
-    k = min(k, len(chosen.round(decimals=5).unique(dim=0)))
-    if not k:
-        return np.zeros(len(embeddings), np.int32)
-    labels, inertia = kmeans(chosen, k, _STARTS, seed)
-    member = torch.nn.functional.one_hot(labels[inertia.argmin()], k).to(points.dtype)
-    centres = torch.nn.functional.normalize(member.T @ own, dim=-1).numpy()  # (k, d)
-    return np.concatenate(
-        [
-            (embeddings[start : start + _CHUNK] @ centres.T).argmax(1)
-            for start in range(0, len(embeddings), _CHUNK)
-        ]
-    )
+    for _ in range(_SMOOTHINGS):
+        total = smooth.clone()
+        for column, share in zip(neighbours.T, weight.T, strict=True):
+            total += smooth[column] * share[:, None]
+        smooth = F.normalize(total, dim=-1)
+    chosen = smooth[half]
+    n_found = min(k, len(chosen.round(decimals=5).unique(dim=0)))
+    labels, inertia = kmeans(chosen, n_found, _STARTS, seed)
+    member = F.one_hot(labels[inertia.argmin()], k).to(points.dtype)
+    return F.normalize(member.T @ points[half], dim=-1).numpy()
+
+
+def heads_say(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The nearest of each refit's centres (b, k, d) to every image (n, d): (b, n) int32."""
+    b, k, d = centres.shape
+    flat = centres.astype(np.float32).reshape(b * k, d)
+    missing = ~flat.any(1)  # nobody's nearest
+    found = np.empty((b, len(embeddings)), np.int32)
+    for start in range(0, len(embeddings), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        near = embeddings[part] @ flat.T
+        near[:, missing] = -np.inf
+        found[:, part] = near.reshape(-1, b, k).argmax(2).T
+    return found
 
 
 def agreement(labels: np.ndarray, refits: np.ndarray) -> np.ndarray:

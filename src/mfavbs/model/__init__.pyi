@@ -6,7 +6,7 @@ from .estimator import MFAVBsClustering
 from .head_selection import choose_head, leave_one_out_ridge_error
 from .heads import ClusterHeads, InstanceHead
 from .kmeans import kmeans
-from .looking import Seen, look, look_at_tokens
+from .looking import Seen, look, look_at_tokens, mean_features
 from .losses import balance_loss, cluster_loss, instance_loss
 from .neighbours import nearest_neighbours
 from .network import Network, mean_view
@@ -50,6 +50,7 @@ __all__ = [
     "leave_one_out_ridge_error",
     "look",
     "look_at_tokens",
+    "mean_features",
     "mean_view",
     "nearest_neighbours",
     "paper_pair",

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from mfavbs.model.assignment import assign
 from mfavbs.model.checking import check_features
 from mfavbs.model.isolation import own_settings
 from mfavbs.model.network import mean_view
+from mfavbs.model.projection import unit
 
 _CHUNK = 4096  # images at once: their tokens are held no longer
 
@@ -53,3 +55,16 @@ def look_at_tokens(model: Any, X: Any, rows: np.ndarray) -> np.ndarray:
     """Projected tokens (m, v, t, d) float32 of the images in ``rows``."""
     features = check_features(model, X[rows], reset=False)
     return model.network_.project(features).cpu().numpy()
+
+
+@own_settings()
+@torch.inference_mode()
+def mean_features(model: Any, X: Any, rows: np.ndarray | None = None) -> np.ndarray:
+    """The mean of an image's views as the encoder has them, (n, f) float32 of unit length."""
+    features = check_features(model, X if rows is None else X[rows], reset=False)
+    frame = model.network_.frame
+    found = [
+        F.normalize(unit(features[start : start + _CHUNK, :, 0], frame=frame).mean(1), dim=-1)
+        for start in range(0, len(features), _CHUNK)
+    ]
+    return torch.cat(found).numpy()

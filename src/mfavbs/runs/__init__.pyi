@@ -11,6 +11,7 @@ from .reading import (
     read_record,
     read_run,
 )
+from .reference import read_reference, write_reference
 from .scoring import evaluate_run, read_truth
 from .swapping import PREVIOUS, finish_swap, go_back, is_swapping, stage, swap_in
 from .thumbnails import Thumbnail, thumbnails
@@ -57,6 +58,7 @@ __all__ = [
     "read_names",
     "read_probabilities",
     "read_record",
+    "read_reference",
     "read_run",
     "read_thumbnails",
     "read_truth",
@@ -69,5 +71,6 @@ __all__ = [
     "write_labels",
     "write_names",
     "write_record",
+    "write_reference",
     "write_tables",
 ]

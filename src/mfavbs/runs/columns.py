@@ -75,9 +75,11 @@ def _cells(column: pa.Array) -> Iterable[str]:
     values = column.to_pylist()
     if pa.types.is_floating(column.type):
         return ("" if value is None else f"{value:.4f}" for value in values)
+    if pa.types.is_integer(column.type):
+        return ("" if value is None else str(value) for value in values)
     if pa.types.is_list(column.type):
         return (spreadsheet_path("; ".join(value or ())) for value in values)
-    return (spreadsheet_path("" if value is None else str(value)) for value in values)
+    return (spreadsheet_path(value or "") for value in values)
 
 
 def write_insight(

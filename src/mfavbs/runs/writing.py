@@ -27,8 +27,10 @@ FILES = (
     "warnings.csv",
     *("metrics.json", "thumbnails.parquet", "report.html"),
     *("insight.json", "hierarchy.json", "map.parquet", NAMES),
+    "reference.safetensors",
 )
 CHANGES = "changes.json"  # what became of the clusters and images when the run was updated
+REFERENCE = "reference.safetensors"  # what new images are compared with
 UNFINISHED = "unfinished.json"  # the parameters of a run under way
 CHECKPOINT = "checkpoint.pt"
 FEATURES = "features"
