@@ -41,6 +41,15 @@ def test_it_is_what_scikit_learns_neighbours_say():
     assert found == pytest.approx(expected, abs=1e-2)
 
 
+def test_an_image_of_the_run_is_as_strange_as_if_it_were_new():
+    points = drawn(60)
+    found = make_reference(points, np.zeros(60, int)).strangeness
+    for row in range(0, 60, 7):
+        rest = make_reference(np.delete(points, row, axis=0), np.zeros(59, int))
+        expected = strangeness(points[[row]].astype(np.float16), rest)
+        assert found[row] == pytest.approx(expected[0], abs=1e-4)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_of_a_handful_nothing_can_be_said(n):
     reference = make_reference(drawn(n), np.zeros(n, int))

@@ -61,8 +61,9 @@ def make_reference(features: np.ndarray, clusters: np.ndarray) -> Reference:
     m = len(kept)
     if m < 2:
         return Reference(kept, clusters, np.ones(m, np.float32), np.zeros(m, np.float32))
-    nearest, distances = _nearest(kept, kept, np.arange(m))
-    around = distances[nearest].mean(1)
+    nearest, away = _nearest(kept, kept, np.arange(m))  # (m, 10), the nearest first
+    distances = away[:, :_NEAR].mean(1)
+    around = _without(distances, nearest, away).mean(1)
     return Reference(kept, clusters, distances, _relative(distances, around))
 
 
@@ -86,8 +87,21 @@ def strangeness(features: np.ndarray, reference: Reference) -> np.ndarray:
     """
     if len(reference.features) < 2:
         return np.zeros(len(features), np.float32)
-    nearest, distances = _nearest(features, reference.features)
-    return _relative(distances, reference.distances[nearest].mean(1))
+    nearest, away = _nearest(features, reference.features)
+    return _relative(away[:, :_NEAR].mean(1), reference.distances[nearest].mean(1))
+
+
+def _without(distances: np.ndarray, nearest: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """(m, 10) mean distances of the images nearest to each, as they were if it was not there.
+
+    So they are for a new image, which is in nobody's mean: else the run's own images would be the
+    stranger, as each is what makes its surroundings dense.
+    """
+    if away.shape[1] <= _NEAR:
+        return distances[nearest]
+    next_one = away[nearest, _NEAR]  # what comes in where one goes out
+    counted = away <= away[nearest, _NEAR - 1]
+    return distances[nearest] + np.where(counted, next_one - away, 0) / _NEAR
 
 
 def _relative(distances: np.ndarray, around: np.ndarray) -> np.ndarray:
@@ -98,22 +112,21 @@ def _relative(distances: np.ndarray, around: np.ndarray) -> np.ndarray:
 def _nearest(
     features: np.ndarray, others: np.ndarray, own: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(b, at most 10) nearest of (m, f) others, and (b,) the mean distance of the 5 nearest.
+    """(b, at most 10) the nearest of (m, f) others, and how far each is, the nearest first.
 
     ``own``: (b,) which of the others an image itself is.
     """
     others = others.astype(np.float32)
-    most = len(others) - (own is not None)
-    n_around, n_near = min(_AROUND, most), min(_NEAR, most)
-    nearest = np.empty((len(features), n_around), np.int64)
-    distances = np.empty(len(features), np.float32)
+    n_found = min(_AROUND, len(others) - (own is not None))
+    nearest = np.empty((len(features), n_found), np.int64)
+    distances = np.empty((len(features), n_found), np.float32)
     for start in range(0, len(features), _CHUNK):
         part = slice(start, start + _CHUNK)
         away = 1 - features[part].astype(np.float32) @ others.T  # (c, m)
         if own is not None:
             away[np.arange(len(away)), own[part]] = np.inf
-        found = np.argpartition(away, n_around - 1, axis=1)[:, :n_around]
-        nearest[part] = found
-        near = np.sort(np.take_along_axis(away, found, 1), axis=1)[:, :n_near]
-        distances[part] = near.mean(1)
+        found = np.argpartition(away, n_found - 1, axis=1)[:, :n_found]
+        order = np.take_along_axis(away, found, 1).argsort(axis=1)
+        nearest[part] = np.take_along_axis(found, order, 1)
+        distances[part] = np.take_along_axis(away, nearest[part], 1)
     return nearest, distances
