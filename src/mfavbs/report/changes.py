@@ -20,9 +20,8 @@ def told(changes: Mapping[str, Any] | None) -> list[str]:
     if not changes:
         return []
     images, clusters = _object(changes.get("images")), _object(changes.get("clusters"))
-    said = [
-        f"{name} images: {images[name]:,}" for name in ("new", "gone", "kept") if name in images
-    ]
+    counted = [name for name in ("new", "gone", "kept") if name in images]
+    said = [f"{name.capitalize()} images: {images[name]:,}" for name in counted]
     grown = [f"{n} from {was:,} to {now:,}" for n, (was, now) in _pairs(clusters.get("grown"))]
     split = [f"{n} into {_and(parts)}" for n, parts in _pairs(clusters.get("split"))]
     merged = [f"{_and(parts)} into {n}" for n, parts in _pairs(clusters.get("merged"))]
