@@ -113,3 +113,30 @@ def test_a_run_of_which_nothing_can_be_read_leaves_nothing_behind(tmp_path: Path
     with pytest.raises(SourceError, match="none of 3 can"):
         cluster_images(tmp_path / "photos", 2, out=tmp_path / "run", encoder="pixels", n_workers=0)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_number_of_clusters_is_found_and_told(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = cluster_images(features(), "auto", out=out, **QUICK)
+    assert run.insight is not None
+    told = run.insight["k"]
+    assert run.metrics["n_clusters"] == told["chosen"] == told["best"]
+    assert told["asked"] == run.record["parameters"]["n_clusters"] == "auto"
+    with pytest.warns(UserWarning, match="Nothing to do"):
+        cluster_images(features(), "auto", out=out, **QUICK)
+    with pytest.raises(RunError, match="already holds a run, made with n_clusters="):
+        cluster_images(features(), (2, 9), out=out, **QUICK)
+    run = cluster_images(features(), (4, 9), out=out, overwrite=True, **QUICK)
+    assert run.record["parameters"]["n_clusters"] == [4, 9]
+    assert run.metrics["n_clusters"] in range(4, 10)
+    with pytest.warns(UserWarning, match="Nothing to do"):
+        cluster_images(features(), [4, 9], out=out, **QUICK)
+
+
+def test_a_run_can_be_cut_where_its_tree_has_other_numbers(tmp_path: Path) -> None:
+    run = cluster_images(features(), 3, out=tmp_path / "run", **QUICK)
+    assert (run.cut(3) == run.labels_).all()
+    assert len(np.unique(run.cut(2))) == 2
+    assert len(np.unique(run.cut(5))) == 5
+    assert sorted(run.order) == [0, 1, 2]
+    assert "leaf" not in (tmp_path / "run" / "labels.csv").read_text("utf-8-sig").split("\n")[0]

@@ -26,8 +26,6 @@ ORDER = (
         "clustering",
         "judging",
         "prediction",
-        "answering",
-        "serving",
         "completing",
         "placing",
         "exporting",

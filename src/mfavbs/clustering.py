@@ -22,6 +22,7 @@ from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
 from mfavbs.launching import leave_to_first_process
 from mfavbs.locking import alone_in, check_alone
+from mfavbs.model import Number, checked_number
 from mfavbs.progress import timed
 from mfavbs.recording import record_run
 from mfavbs.report import write_page
@@ -49,7 +50,7 @@ from mfavbs.updating import update_run
 
 def cluster_images(
     source: Source,
-    n_clusters: int,
+    n_clusters: Number | list[int],
     *,
     out: str | Path,
     encoder: Names = DEFAULT_ENCODER,
@@ -89,7 +90,8 @@ def cluster_images(
         array of images (n, h, w[, 3]), images already opened (:func:`mfavbs.open_images`,
         :func:`mfavbs.open_dataset`), a feature store, or a ``.npy`` of features (n, …, d).
     n_clusters
-        k >= 2.
+        k >= 2; or ``"auto"``, or a range as ``(5, 60)``, to have it found: a few seconds' work,
+        see :func:`mfavbs.model.tell_number`.
     out
         The run folder. Interrupted, the same call goes on with it.
     encoder, weights, image_size, grid, fit
@@ -157,9 +159,9 @@ def cluster_images(
     """
     leave_to_first_process()
     out = user_path(out)
-    n_clusters = int(n_clusters)
+    number = checked_number(n_clusters)
     n_views = views_of(augment, n_views)
-    _check_words(n_clusters, estimator)
+    _check_words(estimator)
     trained = asked_training(train, resolution, anchor, grid)
     if train == END_TO_END and estimator.get("epochs", 0) is None:
         del estimator["epochs"]
@@ -170,10 +172,10 @@ def cluster_images(
     checked = checked_range(value_range)
     names = wish(vocabulary, vocabulary_vectors, encoder_asked(encoder, weights, None)["weights"])
     opened = open_source(source, exclude)
-    check_early(opened, n_clusters, labels, labels_from_folders)
+    check_early(opened, number, labels, labels_from_folders)
     given = {
         **estimator,
-        "n_clusters": n_clusters,
+        "n_clusters": list(number) if isinstance(number, tuple) else number,
         **encoder_asked(encoder, weights, image_size),
         **trained,
         "grid": grid,
@@ -202,7 +204,7 @@ def cluster_images(
         return read_run(out)
     check_alone(out)
     model = checked_model(
-        n_clusters,
+        number,
         trained,
         augment,
         random_state=seed,
@@ -233,9 +235,7 @@ def cluster_images(
     return read_run(out)
 
 
-def _check_words(n_clusters: int, estimator: dict[str, Any]) -> None:
-    if n_clusters < 2:
-        raise SourceError(f"n_clusters={n_clusters} should be >= 2.")
+def _check_words(estimator: dict[str, Any]) -> None:
     if "random_state" in estimator:
         raise SourceError(
             "random_state is called seed here, as it is of the views too; give "

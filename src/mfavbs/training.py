@@ -16,6 +16,7 @@ from mfavbs.devices import pick_device
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.features import FeatureStore
 from mfavbs.files import read_json
+from mfavbs.model import Number
 from mfavbs.sources import Features, OpenedSource
 
 if TYPE_CHECKING:  # they import torch
@@ -108,7 +109,7 @@ def features_asked(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_model(
-    n_clusters: int, asked: dict[str, Any], augment: str, **parameters: Any
+    n_clusters: Number, asked: dict[str, Any], augment: str, **parameters: Any
 ) -> "MFAVBsClustering | EndToEnd":
     """A model whose parameters are found wrong now, and not when the images are encoded."""
     from mfavbs.model import EndToEnd, MFAVBsClustering
@@ -118,7 +119,14 @@ def checked_model(
         model = MFAVBsClustering(n_clusters, **parameters)
     else:
         about = {"image_size": asked["resolution"], "anchor": asked["anchor"], "augment": augment}
-        model = EndToEnd(n_clusters=n_clusters, **about, **parameters)
+        if not (isinstance(n_clusters, int) or asked["anchor"]):
+            raise SourceError(
+                f"n_clusters={n_clusters!r} is found by an encoder's features; without an anchor, "
+                "give the number of clusters."
+            )
+        # What is to be found is found for the frozen run that it starts from.
+        k = n_clusters if isinstance(n_clusters, int) else None
+        model = EndToEnd(n_clusters=k, **about, **parameters)
     try:
         model._validate_params()
     except ValueError as error:  # scikit-learn's own text names parameter, range and value
@@ -164,7 +172,7 @@ def fit(
     store = FeatureStore.open(out / runs.FEATURES)
     others, told, frozen = {}, None, None
     if asked["anchor"]:
-        frozen = _frozen(model, features, out / runs.MODEL / _STARTED_FROM)
+        frozen = _frozen(model, features, out / runs.MODEL / _STARTED_FROM, asked["n_clusters"])
         others, told = {"frozen": frozen.predict(features.array)}, features.array
         model.set_params(frozen=frozen, anchor_widths=list(store.blocks))
     stored = _pixels(store, features, out, asked, verbose)
@@ -215,7 +223,7 @@ def load_looking(
     return MFAVBsClustering.load(folder / _STARTED_FROM, device) if asked["anchor"] else None
 
 
-def _frozen(model: Any, features: Features, folder: Path) -> "MFAVBsClustering":
+def _frozen(model: Any, features: Features, folder: Path, n_clusters: Number) -> "MFAVBsClustering":
     """The run on the features that the one from pixels starts from, made once."""
     from mfavbs.model import MFAVBsClustering
 
@@ -226,7 +234,7 @@ def _frozen(model: Any, features: Features, folder: Path) -> "MFAVBsClustering":
         folder.mkdir(parents=True, exist_ok=True)
         shared = ("n_neighbors", "n_attention_heads", "dim", "device", "random_state", "verbose")
         parameters = {name: getattr(model, name) for name in shared}
-        frozen = MFAVBsClustering(model.n_clusters, **parameters)
+        frozen = MFAVBsClustering(n_clusters, **parameters)
         frozen.fit(features.array, checkpoint=checkpoint)
         frozen.save(folder)
     checkpoint.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mfavbs.errors import SourceError
+from mfavbs.model import Number, least_images
 from mfavbs.sources import Features, OpenedSource
 
 _ONE_FOLDER = (
@@ -18,14 +19,21 @@ _ONE_FOLDER = (
 
 
 def check_early(
-    opened: OpenedSource, n_clusters: int, labels: Sequence[str | None] | None, from_folders: bool
+    opened: OpenedSource,
+    n_clusters: Number,
+    labels: Sequence[str | None] | None,
+    from_folders: bool,
 ) -> None:
     """Refuse before hours of encoding what can be refused before it."""
     n = len(opened.keys)
-    if n < n_clusters:
+    least = least_images(n_clusters)
+    if n < least:
         raise SourceError(
             f"{n:,} images are too few for n_clusters={n_clusters}; lower n_clusters= or add "
             "images."
+            if isinstance(n_clusters, int)
+            else f"{n:,} images are too few to find n_clusters={n_clusters!r}; expected {least} at "
+            "least. Give the number of clusters, or add images."
         )
     if labels is not None and len(labels) != n:
         raise SourceError(f"{len(labels)} labels for {n} images; expected one each.")

@@ -220,6 +220,13 @@ def _flags(evidence: Evidence, found: Understood) -> None:
     found.insight["flags"] = {**counts, "not looked at": sum(some is None for some in flags)}
 
 
+def _number(evidence: Evidence, found: Understood) -> None:
+    from mfavbs.insight import describe_number
+
+    told = getattr(evidence.model, "number_", None)  # what was loaded has none
+    found.insight["k"] = describe_number(evidence.embeddings, evidence.k, told, evidence.seed)
+
+
 def _hierarchy(evidence: Evidence, found: Understood) -> None:
     from mfavbs.insight import describe_tree
 
@@ -273,6 +280,7 @@ QUESTIONS: dict[str, Callable[[Evidence, Understood], None]] = {
     "outliers": _outliers,
     "copies": _copies,
     "flags": _flags,
+    "k": _number,
     "hierarchy": _hierarchy,
     "membership": _membership,
     "faces": _faces,

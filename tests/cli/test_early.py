@@ -53,6 +53,8 @@ REFUSED = {
     "no such set of a suite": (("bench", "--suite", "suite.toml"), "no set 'nowhere'"),
     "no such source": (("cluster", "nowhere", "-k", "2"), "nowhere does not exist"),
     "one cluster": (("cluster", "photos", "-k", "1"), "-k 1 should be >= 2"),
+    "a range of one": (("cluster", "photos", "-k", "5:5"), "-k 5:5 is no range"),
+    "too few to tell": (("cluster", "photos", "-k", "auto"), "expected 20 at least"),
     "more clusters than images": (("cluster", "photos", "-k", "7"), "-k 7"),
     "no such kind of encoder": (("cluster", "photos", "-k", "2", "--encoder", "b32"), "timm:b32"),
     "no such weights": (("cluster", "photos", "-k", "2", "--weights", "w.pt"), "none at w.pt"),

@@ -508,7 +508,7 @@ def test_a_loaded_model_has_every_attribute_that_is_not_of_the_images(tmp_path):
     model.save(tmp_path)
     loaded = MFAVBsClustering.load(tmp_path)
     missing = set(vars(model)) - set(vars(loaded))
-    assert missing == {"labels_", "confidences_", "probabilities_"}
+    assert missing == {"labels_", "confidences_", "probabilities_", "number_"}
     assert loaded.loss_history_ == model.loss_history_
     assert (loaded.head_, loaded.n_features_in_) == (model.head_, model.n_features_in_)
 

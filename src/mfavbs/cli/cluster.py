@@ -30,11 +30,13 @@ from mfavbs.cli.options import (
     WeightsOption,
     WorkersOption,
     one_of,
+    parsed_number,
     parsed_range,
 )
 from mfavbs.cli.output import Say, report_run, say_changes, unless
 from mfavbs.files import output_name
 from mfavbs.images import without_secrets
+from mfavbs.model import Number
 
 _OBJECTIVES = ("disjoint", "paper")
 
@@ -71,8 +73,14 @@ def demo(
 def cluster(
     source: SourceArgument,
     n_clusters: Annotated[
-        int | None,
-        typer.Option("-k", "--n-clusters", help="Clusters, 2 or more."),
+        str | None,
+        typer.Option(
+            "-k",
+            "--n-clusters",
+            metavar="K|auto|LOW:HIGH",
+            help="Clusters, 2 or more; auto and a range as 5:60 find how many there are.",
+            autocompletion=one_of("auto"),
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: mfavbs-NAME in this folder.")] = None,
     encoder: EncoderOption = None,
@@ -141,15 +149,16 @@ def cluster(
             f"{objective!r} is not disjoint or paper", param_hint="--objective"
         )
     out = out or Path(f"mfavbs-{output_name(without_secrets(source))}")
-    if n_clusters is None:
-        n_clusters = _k_of(out, update or refit)
+    number = parsed_number(n_clusters)
+    if number is None:
+        number = _k_of(out, update or refit)
     say = unless(quiet)
-    say(f"Clustering {without_secrets(source)} into {n_clusters} clusters, in {out}")
+    say(f"Clustering {without_secrets(source)} into {_told(number)}, in {out}")
     from mfavbs.clustering import cluster_images
 
     run = cluster_images(
         source,
-        n_clusters,
+        number,
         out=out,
         encoder=encoder or DEFAULT_ENCODER,
         weights=weights,
@@ -183,8 +192,16 @@ def cluster(
     report_run(run, say, as_json)
 
 
-def _k_of(out: Path, updates: bool) -> int:
-    """Number of clusters of the run in ``out``, which is to be updated."""
+def _told(number: Number) -> str:
+    if isinstance(number, int):
+        return f"{number} clusters"
+    return "as many clusters as there are" + (
+        "" if number == "auto" else f", from {number[0]} to {number[1]}"
+    )
+
+
+def _k_of(out: Path, updates: bool) -> Number:
+    """Number of clusters that the run in ``out``, which is to be updated, was asked for."""
     from mfavbs.files import user_path
     from mfavbs.runs import read_record
 

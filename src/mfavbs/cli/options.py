@@ -14,6 +14,7 @@ import typer
 from mfavbs.devices import DEVICES
 from mfavbs.encoders import DEFAULT_ENCODER
 from mfavbs.images import AUGMENTS, IMAGE_MEMORY
+from mfavbs.model import Number
 
 __all__ = ["DEFAULT_ENCODER", "IMAGE_MEMORY"]
 
@@ -177,6 +178,21 @@ def parsed_range(text: str) -> str | tuple[float, float]:
     if len(numbers) == 2 and all(map(_is_number, numbers)):
         return float(numbers[0]), float(numbers[1])
     return text
+
+
+def parsed_number(text: str | None) -> Number | None:
+    """What ``-k`` was given: a number, ``auto``, or a range as ``5:60``."""
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        low, _, high = text.partition(":")
+        return (int(low), int(high)) if ":" in text else int(low)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is no number of clusters, auto, or a range as 5:60", param_hint="-k"
+        ) from error
 
 
 def _is_number(word: str) -> bool:

@@ -100,6 +100,9 @@ def report_run(run: "Run", say: Say, as_json: bool) -> None:
     counts = say_left_out(
         say, run.folder, metrics["n_failures"], len(run.skipped), metrics.get("n_warnings", 0)
     )
+    number = (run.insight or {}).get("k", {})
+    if not isinstance(number.get("asked", 0), int):
+        say(number["sentence"])
     say_views(say, metrics.get("views_nearest_own"))
     say_best_epoch(say, run)
     if metrics.get("scores"):

@@ -6,6 +6,7 @@ from .identity import Changes, changes, continue_numbers
 from .map import map_images
 from .membership import Reference, choose_rows, make_reference, strangeness
 from .names import Name, cluster_means, frequent_words, nearest_words
+from .number import describe_number
 from .outliers import Others, choose_others, find_outliers, oddness, p_values
 from .quality import FLAGS, flag_pictures
 from .trust import agreement, cluster_stability, heads_say, refit_heads
@@ -27,6 +28,7 @@ __all__ = [
     "cluster_means",
     "cluster_stability",
     "continue_numbers",
+    "describe_number",
     "describe_tree",
     "different_images",
     "find_drift",

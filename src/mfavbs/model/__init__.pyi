@@ -1,3 +1,4 @@
+from .asking import FEWEST, Number, checked_number, least_images
 from .assignment import assign, average_with_neighbours, decide
 from .blocks import FAVB, MFAVBs, ViT
 from .copies import find_copies
@@ -10,6 +11,7 @@ from .looking import Seen, look, look_at_tokens, mean_features
 from .losses import balance_loss, cluster_loss, instance_loss
 from .neighbours import nearest_neighbours
 from .network import Network, mean_view
+from .number import Curve, candidates, find_number, tell_number, weigh_numbers
 from .pairs import Pair, disjoint_pairs, paper_pair
 from .pixel_answers import assign_pixels
 from .pixel_network import PixelNetwork
@@ -21,12 +23,15 @@ from .stem import PixelView, Stem, check_image_size
 
 __all__ = [
     "FAVB",
+    "FEWEST",
     "ClusterHeads",
+    "Curve",
     "EndToEnd",
     "InstanceHead",
     "MFAVBs",
     "MFAVBsClustering",
     "Network",
+    "Number",
     "Pair",
     "PixelNetwork",
     "PixelView",
@@ -38,15 +43,19 @@ __all__ = [
     "assign_pixels",
     "average_with_neighbours",
     "balance_loss",
+    "candidates",
     "check_image_size",
+    "checked_number",
     "choose_head",
     "cluster_loss",
     "decide",
     "disjoint_pairs",
     "find_copies",
+    "find_number",
     "fit_projection",
     "instance_loss",
     "kmeans",
+    "least_images",
     "leave_one_out_ridge_error",
     "look",
     "look_at_tokens",
@@ -55,6 +64,8 @@ __all__ = [
     "nearest_neighbours",
     "paper_pair",
     "renumber",
+    "tell_number",
     "train_pixels",
     "unit",
+    "weigh_numbers",
 ]

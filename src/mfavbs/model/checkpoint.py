@@ -77,6 +77,17 @@ class Checkpoint:
             )
         return state
 
+    @staticmethod
+    def look_up(path: Path | None, name: str) -> Any:
+        """What an interrupted run noted about itself under a name, or None."""
+        if path is None or not Path(path).exists():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            return state["about"].get(name)
+        except Exception:  # said when it is to be gone on with
+            return None
+
     def restore(self, **parts: Any) -> list[dict]:
         """Load the state of every part, by name; the losses of the epochs that are done."""
         if self.state is None:

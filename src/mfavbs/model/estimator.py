@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from mfavbs.errors import SourceError
+from mfavbs.model.asking import Number, checked_number
 from mfavbs.model.assignment import assign, decide
 from mfavbs.model.blocks import Fusion
 from mfavbs.model.checking import check_features
@@ -37,7 +38,8 @@ class MFAVBsClustering(
     Parameters
     ----------
     n_clusters
-        k >= 2.
+        k >= 2; ``"auto"``, or a range as ``(5, 60)``, to have it found: the number with most
+        evidence, which is told without training (:func:`mfavbs.model.tell_number`).
     objective
         ``"disjoint"`` contrasts two views of an image, fused or not, with two other views of it or
         of a neighbour, ``"paper"`` the two halves of a fused pair (arXiv 2511.08883).
@@ -98,6 +100,10 @@ class MFAVBsClustering(
         (n,) probability of that cluster, in [1/k, 1].
     probabilities_
         (n, k).
+    n_clusters_
+        k, given or found.
+    number_
+        How k was found, as :func:`mfavbs.model.tell_number` has it; None where it was given.
     loss_history_
         For each epoch a dict of the mean losses.
     head_
@@ -117,8 +123,9 @@ class MFAVBsClustering(
 
     Rows equal to the last bit, copies of one image, are trained on once and all labelled.
 
-    A model that was loaded has no ``labels_``, ``confidences_`` and ``probabilities_``, which are
-    of the images and not of the model (:meth:`predict_proba` gives them again); all else it has.
+    A model that was loaded has no ``labels_``, ``confidences_``, ``probabilities_`` and
+    ``number_``, which are of the images and not of the model (:meth:`predict_proba` gives the
+    probabilities again); all else it has.
 
     References
     ----------
@@ -138,7 +145,12 @@ class MFAVBsClustering(
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_clusters": [Interval(Integral, 2, None, closed="left")],
+        "n_clusters": [
+            Interval(Integral, 2, None, closed="left"),
+            StrOptions({"auto"}),
+            tuple,
+            list,
+        ],
         "objective": [StrOptions({"disjoint", "paper"})],
         "fusion": [StrOptions({"auto", "channel", "token", "none"})],
         "n_blocks": [Interval(Integral, 0, None, closed="left")],
@@ -162,7 +174,7 @@ class MFAVBsClustering(
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: Number | list[int] = 8,
         *,
         objective: Objective = "disjoint",
         fusion: Fusion | Literal["auto"] = "auto",
@@ -229,12 +241,14 @@ class MFAVBsClustering(
             If the training diverges.
         """
         self._validate_params()
+        checked_number(self.n_clusters)
         features = check_features(self, X, reset=True)
         parameters = self.get_params()
         fitted = fit_network(features, parameters, checkpoint)
         # What was fitted, whatever `set_params` says later.
-        self._fitted_parameters = parameters
-        self.network_, self.head_, self.probabilities_, self.loss_history_ = fitted
+        self.network_, self.head_, self.probabilities_, self.loss_history_, self.number_ = fitted
+        self.n_clusters_ = self.network_.n_clusters
+        self._fitted_parameters = parameters | {"n_clusters": self.n_clusters_}
         self.labels_, self.confidences_ = decide(self.probabilities_)
         return self
 
@@ -263,7 +277,8 @@ class MFAVBsClustering(
     def load(cls, folder: str | Path, device: str = "auto") -> "MFAVBsClustering":
         """Read back what :meth:`save` wrote, onto ``device``.
 
-        It has all the attributes but ``labels_``, ``confidences_`` and ``probabilities_``.
+        It has all the attributes but ``labels_``, ``confidences_``, ``probabilities_`` and
+        ``number_``.
 
         Raises
         ------

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mfavbs.devices import is_out_of_memory, pick_device
 from mfavbs.errors import MfavbsError, SourceError
+from mfavbs.model.asking import Number, checked_number, least_images
 from mfavbs.model.assignment import assign, average_with_neighbours
 from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.copies import find_copies
@@ -22,6 +23,7 @@ from mfavbs.model.head_selection import choose_head
 from mfavbs.model.isolation import DrawnFrom
 from mfavbs.model.neighbours import nearest_neighbours
 from mfavbs.model.network import Network, mean_view
+from mfavbs.model.number import find_number
 from mfavbs.model.training import train
 
 BANK_ROWS = 100_000  # images kept to answer others with: bounds the size of the model
@@ -38,12 +40,16 @@ _NOT_ABOUT = ("device", "verbose", "random_state")  # what an interrupted run ne
 
 
 class Fitted(NamedTuple):
-    """A trained network, the number of its head that answers, (n, k) probabilities, losses."""
+    """A trained network, the number of its head that answers, (n, k) probabilities, losses.
+
+    And how the number of clusters was found, None where it was given.
+    """
 
     network: Network
     head: int
     probabilities: np.ndarray
     losses: list[dict]
+    number: dict[str, Any] | None
 
 
 def fit_network(
@@ -70,20 +76,27 @@ def fit_network(
 
 
 def _fit(features: np.ndarray, parameters: dict[str, Any], checkpoint: Path | None) -> Fitted:
-    n, k = len(features), parameters["n_clusters"]
-    if n < k:
-        raise SourceError(
-            f"n_samples={n} should be >= n_clusters={k}; lower n_clusters= or add images."
-        )
+    asked = _asked(len(features), parameters["n_clusters"])
     rows, content, digest = find_copies(features)
+    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
+    number = None
+    if isinstance(asked, int):
+        k = asked
+    else:  # an interrupted run goes on with what it found
+        number = Checkpoint.look_up(checkpoint, "number")
+        number = number or find_number(features, rows, asked, parameters["dim"], seed)
+        k = number["best"]
+    parameters = parameters | {"n_clusters": k}
     if len(rows) < k:
-        rows = content = np.arange(n)
+        rows = content = np.arange(len(features))
     chosen = resolve(parameters, len(rows))
     device = pick_device(chosen["device"])
     about = {"objective": chosen["objective"]}  # first, as others follow from it
     about |= {name: value for name, value in chosen.items() if name not in _NOT_ABOUT}
-    about["seed"] = int(check_random_state(chosen["random_state"]).randint(2**31 - 1))
+    about["seed"] = seed
     about["features"] = digest
+    if number is not None:
+        about["number"] = number
     saved = Checkpoint(checkpoint, about, any_seed=chosen["random_state"] is None)
     seed = saved.about["seed"]
 
@@ -109,7 +122,23 @@ def _fit(features: np.ndarray, parameters: dict[str, Any], checkpoint: Path | No
         **{name: chosen[name] for name in _OF_TRAINING},
     )
     head, probabilities = _answer(network, tokens, embeddings, chosen, seed)
-    return Fitted(network, head, probabilities.cpu().numpy()[content], losses)
+    return Fitted(network, head, probabilities.cpu().numpy()[content], losses, number)
+
+
+def _asked(n: int, n_clusters: Any) -> Number:
+    """The number of clusters that is asked for, of n images."""
+    asked = checked_number(n_clusters)
+    least = least_images(asked)
+    if n >= least:
+        return asked
+    if isinstance(asked, int):
+        raise SourceError(
+            f"n_samples={n} should be >= n_clusters={asked}; lower n_clusters= or add images."
+        )
+    raise SourceError(
+        f"n_samples={n} should be >= {least} to find n_clusters={asked!r}; give the number of "
+        "clusters, or add images."
+    )
 
 
 def build_network(chosen: dict[str, Any], n_features: int, n_tokens: int, seed: int) -> Network:

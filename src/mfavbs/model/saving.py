@@ -80,6 +80,7 @@ def load_model(cls: type[_Model], folder: str | Path, device: str) -> _Model:
         safetensors.torch.load_model(model.network_, str(folder / "model.safetensors"))
         model.head_ = range(model.network_.n_cluster_heads)[config["head"]]
         model.n_features_in_ = config["n_features"]
+        model.n_clusters_ = model.network_.n_clusters
         model._fitted_parameters = model.get_params()
         if schema > 2:
             model.loss_history_ = config["losses"]
