@@ -5,6 +5,8 @@ In: pixels (n, h, w, 3), crops (n, v, m), features (n, v, 1, f), the parameters 
 Out: the network, the head that answers, probabilities (n, k), the history, the epoch kept.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,16 +129,12 @@ def fit_pixels(
     network = build_pixel_network(chosen, frozen).to(device)
     judge = _judge(network, views, embeddings, frozen, chosen)
     options = {name: chosen[name] for name in _OF_TRAINING}
-    try:
+    with _with_advice(chosen, device):
         history, best = train_pixels(
             network, views, neighbours, judge, seed=seed, checkpoint=saved, **options
         )
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise _too_large(chosen, device) from error
-        raise
-    head = _head(history[best.epoch])
-    probabilities = _answer(network, views, head, _is_averaged(frozen, chosen), seed)
+        head = _head(history[best.epoch])
+        probabilities = _answer(network, views, head, _is_averaged(frozen, chosen), seed)
     return FittedPixels(network, head, probabilities.cpu().numpy()[content], history, best.epoch)
 
 
@@ -251,10 +249,17 @@ def _hash_of(*arrays: np.ndarray) -> str:
     return total.hexdigest()
 
 
-def _too_large(chosen: dict[str, Any], device: torch.device) -> MfavbsError:
-    batch_size = chosen["batch_size"]
-    return MfavbsError(
-        f"{device} has no memory left for batch_size={batch_size} views of "
-        f"{chosen['image_size']} pixels; give batch_size={max(2, batch_size // 2)}, or a smaller "
-        "image_size. The checkpoint of the last whole epoch is kept."
-    )
+@contextmanager
+def _with_advice(chosen: dict[str, Any], device: torch.device) -> Iterator[None]:
+    """Say what to do where the device has no memory left."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        batch_size = chosen["batch_size"]
+        raise MfavbsError(
+            f"{device} has no memory left for batch_size={batch_size} views of "
+            f"{chosen['image_size']} pixels; give batch_size={max(2, batch_size // 2)}, or smaller "
+            "views. The checkpoint of the last whole epoch is kept."
+        ) from error
