@@ -26,6 +26,8 @@ ORDER = (
         "clustering",
         "judging",
         "prediction",
+        "answering",
+        "serving",
         "completing",
         "placing",
         "exporting",

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mfavbs import runs
 from mfavbs.devices import check_device
@@ -73,21 +74,9 @@ def predict_images(
     out = user_path(out) if out is not None else run / "predictions" / opened.name
     trained = record["parameters"]
     check_trainable(trained.get("train", FROZEN), opened, None)
-    parameters = dict(trained)
-    if weights is not None:
-        parameters["weights"] = weights
+    parameters = encoder_parameters(record, weights)
     fitted = record["encoder"]
-    if "weights_hash" in fitted:  # a run of a store has the store's views, not its own options'
-        several = fitted.get("encoders")
-        parameters["encoder"] = [e["encoder"] for e in several] if several else fitted["name"]
-        parameters |= {k: fitted[k] for k in ("image_size", "grid", "n_views", "seed")}
-        if several:
-            parameters["image_size"] = [each["image_size"] for each in several]
-        parameters["fit"] = fitted.get("fit")
-        parameters["augment"] = fitted.get("augment", "default")
-        # What was measured on the run's images holds for these as well.
-        parameters["value_range"] = fitted.get("range", "type")
-    elif opened.images is not None:
+    if "weights_hash" not in fitted and opened.images is not None:
         raise SourceError(
             f"{run} was made from features, so it cannot encode images. Give it a .npy of features "
             "made in the same way."
@@ -122,6 +111,33 @@ def predict_images(
     for sentence in warnings_of(judged.insight, none_rate):
         warnings.warn(sentence, stacklevel=2)
     return out
+
+
+def encoder_parameters(record: dict[str, Any], weights: Weights = None) -> dict[str, Any]:
+    """How the run's features were made, and so how those of new images are.
+
+    Parameters
+    ----------
+    record
+        The content of run.json.
+    weights
+        Where the encoder's weights lie now.
+    """
+    parameters = dict(record["parameters"])
+    if weights is not None:
+        parameters["weights"] = weights
+    fitted = record["encoder"]
+    if "weights_hash" in fitted:  # a run of a store has the store's views, not its own options'
+        several = fitted.get("encoders")
+        parameters["encoder"] = [e["encoder"] for e in several] if several else fitted["name"]
+        parameters |= {k: fitted[k] for k in ("image_size", "grid", "n_views", "seed")}
+        if several:
+            parameters["image_size"] = [each["image_size"] for each in several]
+        parameters["fit"] = fitted.get("fit")
+        parameters["augment"] = fitted.get("augment", "default")
+        # What was measured on the run's images holds for these as well.
+        parameters["value_range"] = fitted.get("range", "type")
+    return parameters
 
 
 def _check_ours(out: Path, about: dict[str, str]) -> None:

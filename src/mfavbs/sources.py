@@ -97,20 +97,7 @@ class ImageSource:
 
         ``fitted`` is how the features of an earlier run were made, which these have to equal.
         """
-        from mfavbs.encoders import load_encoder
-
-        encoder = load_encoder(
-            parameters["encoder"],
-            weights=parameters["weights"],
-            image_size=parameters["image_size"],
-            grid=parameters["grid"],
-            fit=parameters.get("fit"),
-        )
-        if fitted is not None and fitted.get("views_version", 2) < 3:
-            encoder.framing = Framing()  # version 2 asked no weights how they were trained
-        now = {"name": encoder.name, "range": parameters.get("value_range", "type")}
-        check_same_encoder(fitted, encoder.recipe | now)
-        return encoder
+        return load_same_encoder(parameters, fitted)
 
     def features(
         self,
@@ -318,6 +305,26 @@ def _features_of_store(store: FeatureStore, images: Images | None) -> Features:
 def _made_by(store: FeatureStore) -> dict[str, Any]:
     made_by = store.recipe
     return {"name": made_by.pop("encoder"), **made_by}
+
+
+def load_same_encoder(
+    parameters: dict[str, Any], fitted: dict[str, Any] | None = None
+) -> "Encoder | CombinedEncoder":
+    """The encoder that was asked for, which has to be that of ``fitted``."""
+    from mfavbs.encoders import load_encoder
+
+    encoder = load_encoder(
+        parameters["encoder"],
+        weights=parameters["weights"],
+        image_size=parameters["image_size"],
+        grid=parameters["grid"],
+        fit=parameters.get("fit"),
+    )
+    if fitted is not None and fitted.get("views_version", 2) < 3:
+        encoder.framing = Framing()  # version 2 asked no weights how they were trained
+    now = {"name": encoder.name, "range": parameters.get("value_range", "type")}
+    check_same_encoder(fitted, encoder.recipe | now)
+    return encoder
 
 
 def check_same_encoder(fitted: dict[str, Any] | None, now: dict[str, Any]) -> None:

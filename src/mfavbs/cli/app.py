@@ -21,6 +21,7 @@ from mfavbs.cli.export import export
 from mfavbs.cli.finished import evaluate, predict, report
 from mfavbs.cli.options import joined_range
 from mfavbs.cli.output import say
+from mfavbs.cli.serve import serve
 from mfavbs.cli.words import as_options, flags_of
 from mfavbs.errors import MfavbsError
 from mfavbs.launching import leave_to_first_process
@@ -55,7 +56,7 @@ def _options(
     leave_to_first_process()
 
 
-for command in (demo, cluster, embed, predict, evaluate, report, export, bench, cache):
+for command in (demo, cluster, embed, predict, evaluate, report, export, serve, bench, cache):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
 from .agreement import nearest_own
 from .asking import nothing_new, remember, words_of
 from .cache_files import CacheFile, cache_folder, list_cache, prune_cache
+from .directly import DirectEncoding
 from .embedding import embed
 from .listing import Diff
 from .pixels import StoredPixels, framing_of, store_pixels
@@ -10,6 +11,7 @@ from .store import FeatureStore, check_store, compact, is_store
 __all__ = [
     "CacheFile",
     "Diff",
+    "DirectEncoding",
     "FeatureStore",
     "SegmentedFeatures",
     "StoredPixels",

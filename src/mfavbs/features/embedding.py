@@ -40,7 +40,7 @@ from mfavbs.images import (
 from mfavbs.locking import alone_in
 from mfavbs.progress import Progress, say
 
-_DRAWN_BY_WORKERS = ("cpu",)  # an accelerator draws views itself, faster than it encodes them
+DRAWN_BY_WORKERS = ("cpu",)  # an accelerator draws views itself, faster than it encodes them
 _AHEAD = 4  # parts that are encoded while the one before is written
 
 
@@ -150,7 +150,7 @@ def embed(
             missing = [row for row, key in enumerate(images.keys) if key not in kept]
             with FeatureCache.open(cache, made_by) as shared:
                 grey_levels = recorded_range(about)
-                drawn_here = encoder.device.type in _DRAWN_BY_WORKERS
+                drawn_here = encoder.device.type in DRAWN_BY_WORKERS
                 dataset = ImageViews(
                     *(images, views, grey_levels, image_memory, known, shared),
                     drawn_here=drawn_here,
