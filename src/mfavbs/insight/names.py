@@ -8,6 +8,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
@@ -177,11 +178,15 @@ def _telling(
 def _words(path: str) -> set[str]:
     """Words of a path, in small letters; of its last part without the suffix."""
     folder, _, name = path.rpartition("/")
-    text = f"{folder} {name.rpartition('.')[0] or name}"
+    return {*_words_of(folder), *_words_of.__wrapped__(name.rpartition(".")[0] or name)}
+
+
+@lru_cache(maxsize=4096)  # a folder is that of many files
+def _words_of(text: str) -> frozenset[str]:
     found = {word.lower() for word in _WORDS.findall(_TURN.sub(" ", text))}
     # Numbers of pictures say nothing, a year may; a Chinese character is a word.
     said = {word for word in found if _YEAR.fullmatch(word) or not _SAYS_NOTHING.fullmatch(word)}
-    return said - ENGLISH_STOP_WORDS
+    return frozenset(said - ENGLISH_STOP_WORDS)
 
 
 def _periods(date: str | None) -> list[str]:
