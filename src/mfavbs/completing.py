@@ -76,7 +76,8 @@ def complete_run(
     model = None
     if features is not None and why is None:
         model = load_looking(folder / runs.MODEL, read.record["parameters"])
-        why = "its network was told no features of an encoder"
+        if model is None:
+            return f"The run says nothing of {', '.join(missing)}: no encoder's features are there."
     if features is None or model is None:
         return f"The run says nothing of {', '.join(missing)}: {why}. Cluster again for it."
     check_width(names, features)

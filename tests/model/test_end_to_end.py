@@ -17,6 +17,7 @@ from mfavbs.model.heads import ProjectorHeads
 
 ARRAYS = pictures()[:3]
 Y = pictures()[3]
+KEEP = ("best", "last")
 SMALL = {"image_size": EDGE, "n_attention_heads": 2, "shared_depth": 1, "fused_depth": 1}
 SMALL |= {"batch_size": 16, "device": "cpu", "epochs": 2}
 
@@ -46,6 +47,14 @@ def test_every_epoch_is_judged_and_the_best_is_kept():
     assert adjusted_rand_score(model.labels_, Y) > before - 0.05 > 0.7
     np.testing.assert_allclose(model.probabilities_.sum(1), 1, atol=1e-5)
     assert np.array_equal(model.confidences_, model.probabilities_.max(1))
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for():
+    best, last = (EndToEnd(frozen_run(), **SMALL, keep=keep).fit(*ARRAYS) for keep in KEEP)
+    assert last.best_epoch_ == 2
+    assert best.history_ == last.history_
+    one = EndToEnd(frozen_run(), **{**SMALL, "epochs": 0}, keep="last").fit(*ARRAYS)
+    assert one.best_epoch_ == 0
 
 
 def test_the_images_of_fit_are_predicted_as_they_were_labelled():

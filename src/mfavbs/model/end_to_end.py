@@ -75,6 +75,8 @@ class EndToEnd(BaseEstimator):
         How far the colours of the views go in training, see :class:`mfavbs.images.Views`.
     epochs
         Passes over the images; 0 answers as the start does.
+    keep
+        ``"best"`` epoch by the frozen features, or the ``"last"``.
     batch_size
         Images in a batch, at the most.
     learning_rate
@@ -121,6 +123,7 @@ class EndToEnd(BaseEstimator):
         "n_neighbors": [Interval(Integral, 0, None, closed="left")],
         "augment": [StrOptions(set(AUGMENTS))],
         "epochs": [Interval(Integral, 0, None, closed="left")],
+        "keep": [StrOptions({"best", "last"})],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "instance_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
@@ -151,6 +154,7 @@ class EndToEnd(BaseEstimator):
         n_neighbors: int = 10,
         augment: str = "default",
         epochs: int = 20,
+        keep: Literal["best", "last"] = "best",
         batch_size: int = 128,
         learning_rate: float = 1e-3,
         instance_weight: float | Literal["auto"] = "auto",
@@ -177,6 +181,7 @@ class EndToEnd(BaseEstimator):
         self.n_neighbors = n_neighbors
         self.augment = augment
         self.epochs = epochs
+        self.keep = keep
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.instance_weight = instance_weight

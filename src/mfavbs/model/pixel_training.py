@@ -75,6 +75,7 @@ def train_pixels(
     balance_weight: float = 1.0,
     augment: str = "default",
     anchor_drop: float = 0.1,
+    keep: str = "best",
     seed: int = 0,
     checkpoint: Checkpoint | None = None,
     verbose: bool = False,
@@ -100,6 +101,8 @@ def train_pixels(
         How far the colours of a view may go.
     anchor_drop
         Share of the views whose anchor is withheld.
+    keep
+        The ``"best"`` epoch by ``judge``, or the ``"last"``.
 
     Returns
     -------
@@ -136,7 +139,7 @@ def train_pixels(
     if not history:
         history.append({"epoch": 0, **judge(0)})
         forecast.judged()
-        best.see(network, 0, history[0].get("criterion"))
+        best.see(network, 0, history[0].get("criterion") if keep == "best" else None)
     forecast.begin(len(views), len(history) - 1)
     with Progress("training", epochs, "epochs", len(history) - 1, show=verbose) as progress:
         for epoch in range(len(history), epochs + 1):
@@ -159,7 +162,7 @@ def train_pixels(
             speed = 2 * pairs[:, 0].numel() / (time.monotonic() - begun)
             check_finite(network, entry, learning_rate)
             history.append(entry | judge(epoch))
-            best.see(network, epoch, history[-1].get("criterion"))
+            best.see(network, epoch, history[-1].get("criterion") if keep == "best" else None)
             checkpoint.write(history, neighbours, **parts)
             progress.advance(1, note=f"loss {entry['total']:.3f}, {speed:,.0f} views/s")
     network.load_state_dict(best.weights)
