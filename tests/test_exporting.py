@@ -9,6 +9,7 @@ import tarfile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command_line import mfavbs
 from image_files import COLOURS, paint
 from report_runs import make_run
 
@@ -301,3 +302,19 @@ def test_the_command_line_offers_what_there_is():
 def test_safe_names(text, expected):
     assert safe_name(text) == expected
     assert safe_name(expected) == expected
+
+
+def test_the_command_exports_names_and_refuses(run, tmp_path):
+    done = mfavbs("export", "run", "--to", "folders", "--out", "out", "--json", folder=tmp_path)
+    assert (done.code, json.loads(done.out)["n_new"]) == (0, 6)
+    assert "6 new, 0 as they were, 0 removed" in done.err
+    done = mfavbs("report", "run", "--name", "2=red things", "--quiet", folder=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    done = mfavbs("export", "run", "--to", "folders", "--out", "out", folder=tmp_path)
+    assert "2 new, 4 as they were, 2 removed" in done.err
+    assert (tmp_path / "out" / "2 red things").is_dir()
+    done = mfavbs("export", "run", "--to", "csv", "--out", "photos", folder=tmp_path)
+    assert done.code == 1
+    assert "give a new or an empty folder as --out" in done.err.lower()
+    done = mfavbs("report", "run", "--name", "9=x", folder=tmp_path)
+    assert (done.code, "one of 0 to 2" in done.err) == (1, True)
