@@ -23,6 +23,7 @@ ORDER = (
         "recording",
         "training",
         "updating",
+        "cutting",
         "clustering",
         "judging",
         "prediction",

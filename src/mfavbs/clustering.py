@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 # torch and scikit-learn are imported where they are needed: what can be refused without them is
 # refused at once, and not after the seconds that they take.
 from mfavbs import runs
+from mfavbs.cutting import cut_run, is_run
 from mfavbs.devices import check_device
 from mfavbs.encoders import DEFAULT_ENCODER, Names, Sizes, Weights, check_encoder, encoder_asked
 from mfavbs.errors import RunError, SourceError
@@ -88,7 +89,9 @@ def cluster_images(
     source
         A folder (searched to any depth), a ``.tar``, a text file of paths, a list of paths, an
         array of images (n, h, w[, 3]), images already opened (:func:`mfavbs.open_images`,
-        :func:`mfavbs.open_dataset`), a feature store, or a ``.npy`` of features (n, …, d).
+        :func:`mfavbs.open_dataset`), a feature store, or a ``.npy`` of features (n, …, d). Of
+        the folder of a finished run, its tree of clusters is cut at another number and nothing is
+        trained; to train anew, give its ``features`` folder.
     n_clusters
         k >= 2; or ``"auto"``, or a range as ``(5, 60)``, to have it found: a few seconds' work,
         see :func:`mfavbs.model.tell_number`.
@@ -171,6 +174,19 @@ def cluster_images(
     check_device(device)
     checked = checked_range(value_range)
     names = wish(vocabulary, vocabulary_vectors, encoder_asked(encoder, weights, None)["weights"])
+    if is_run(source) and not (update or refit) and out.resolve() != user_path(source).resolve():
+        if labels is not None or labels_from_folders:
+            raise SourceError("A run that is cut keeps its known labels; drop labels=.")
+        return cut_run(
+            source,
+            number,
+            out=out,
+            overwrite=overwrite,
+            device=device,
+            verbose=verbose,
+            names=names,
+            skip=() if with_map else ("map",),
+        )
     opened = open_source(source, exclude)
     check_early(opened, number, labels, labels_from_folders)
     given = {

@@ -6,18 +6,18 @@ In: a finished run whose features are still there. Out: the same run with all th
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mfavbs import runs
+from mfavbs.cutting import features_of
 from mfavbs.errors import MfavbsError, RunError
-from mfavbs.features import is_store
 from mfavbs.files import user_path
 from mfavbs.images import Images, reopen_images
 from mfavbs.locking import alone_in
 from mfavbs.runs import Run, read_run
-from mfavbs.sources import Features, open_source
+from mfavbs.sources import Features
 from mfavbs.suggesting import Wish, check_width, wish
 from mfavbs.training import load_looking
 from mfavbs.understanding import QUESTIONS, Understood, understand
@@ -69,7 +69,7 @@ def complete_run(
     missing = [name for name in QUESTIONS if name not in asked]
     if not missing:
         return None
-    features = _features_of(read)
+    features, _ = features_of(read)
     why = "the features are not there any more" if features is None else None
     if features is not None and features.keys != read.paths:
         why = "the features are of other images by now"
@@ -119,23 +119,6 @@ def _complete(
     runs.write_labels(run.folder, run.paths, *answers, found.columns)
     runs.write_reference(run.folder, found.reference)
     runs.write_insight(run.folder, found.insight, found.hierarchy, found.map)
-
-
-def _features_of(run: Run) -> Features | None:
-    """The features that a run was made of, where they lie; None where they do not."""
-    source: dict[str, Any] = run.record["source"]
-    name = str(source.get("name") or "")
-    stores = [run.folder / runs.FEATURES, Path(name.removeprefix("features "))]
-    places = [str(store) for store in stores if is_store(store)]
-    if source.get("kind") == "features":
-        places.append(str(source.get("location") or ""))
-    try:
-        for place in filter(None, places):
-            opened = open_source(place)
-            return opened.features(Path(place), None, {})
-    except (MfavbsError, OSError):
-        return None
-    return None
 
 
 def _with_images(features: Features, images: Images | None) -> Features:

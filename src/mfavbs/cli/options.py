@@ -30,7 +30,8 @@ SourceArgument = Annotated[
         metavar="SOURCE",
         help="A folder of images (searched to any depth), a .tar or a folder of tars, Parquet, a "
         ".txt or .csv of paths, - for paths on standard input, a URL (s3://, gs://, https://, "
-        "hf://) of any of them, a feature store, or a .npy of features.",
+        "hf://) of any of them, a feature store, or a .npy of features; or a "
+        "run, whose clusters are joined or split.",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

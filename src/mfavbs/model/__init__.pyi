@@ -2,6 +2,7 @@ from .asking import FEWEST, Number, checked_number, least_images
 from .assignment import assign, average_with_neighbours, decide
 from .blocks import FAVB, MFAVBs, ViT
 from .copies import find_copies
+from .cutting import with_clusters
 from .end_to_end import EndToEnd
 from .estimator import MFAVBsClustering
 from .head_selection import choose_head, leave_one_out_ridge_error
@@ -68,4 +69,5 @@ __all__ = [
     "train_pixels",
     "unit",
     "weigh_numbers",
+    "with_clusters",
 ]
