@@ -6,6 +6,7 @@ from image_files import write
 from PIL import Image
 
 from mfavbs import cluster_images
+from mfavbs.errors import RunError, SourceError
 
 OPTIONS = {"encoder": "pixels", "image_size": 8, "epochs": 2, "verbose": False, "n_workers": 0}
 
@@ -58,3 +59,52 @@ def test_features_alone_tell_of_equal_rows(tmp_path):
     assert run.insight["copies"]["by"] == "content"
     assert run.flags == [None] * 40
     assert run.insight["flags"]["not looked at"] == 40
+
+
+def test_copies_are_left_out_of_training_and_answered_like_the_one_kept(photos, tmp_path):
+    run = cluster_images(photos, 3, out=tmp_path / "run", drop_copies=True, **OPTIONS)
+    assert len(run.paths) == 34
+    assert groups(run) == SAME
+    assert run.record["parameters"]["drop_copies"] is True
+    assert run.record["copies_dropped"] == 3
+    cluster = dict(zip(run.paths, run.cluster.tolist()))
+    for paths in SAME:
+        assert len({cluster[path] for path in paths}) == 1
+    kept = [path for path in run.paths if path not in ("again.png", "other.jpg", "small.png")]
+    for path in ("again.png", "other.jpg", "small.png"):
+        (photos / path).unlink()
+    alone = cluster_images(photos, 3, out=tmp_path / "alone", **OPTIONS)
+    assert alone.paths == kept
+    assert alone.cluster.tolist() == [cluster[path] for path in kept]
+
+
+def test_dropping_copies_is_a_parameter_of_the_run(photos, tmp_path):
+    cluster_images(photos, 3, out=tmp_path / "run", **OPTIONS)
+    with pytest.raises(RunError, match=r"drop_copies=False.*drop_copies=True"):
+        cluster_images(photos, 3, out=tmp_path / "run", drop_copies=True, **OPTIONS)
+
+
+def test_a_refit_drops_copies_as_the_run_did(photos, tmp_path):
+    options = OPTIONS | {"drop_copies": True}
+    cluster_images(photos, 3, out=tmp_path / "run", **options)
+    (photos / "copy-of-07.png").write_bytes((photos / "07.png").read_bytes())
+    run = cluster_images(photos, 3, out=tmp_path / "run", refit=True, **options)
+    cluster = dict(zip(run.paths, run.cluster.tolist()))
+    assert cluster["copy-of-07.png"] == cluster["07.png"]
+    assert len(run.paths) == 35
+
+
+def test_without_copies_there_must_be_as_many_images_as_clusters(photos, tmp_path):
+    for path in photos.iterdir():
+        if path.name not in ("03.png", "again.png", "05.png"):
+            path.unlink()
+    with pytest.raises(SourceError, match=r"n_samples=2 .* n_clusters=3"):
+        cluster_images(photos, 3, out=tmp_path / "run", drop_copies=True, **OPTIONS)
+
+
+def test_features_are_trained_on_once_each(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 3, 16)).astype(np.float32)
+    x[7] = x[30]
+    run = cluster_images(x, 2, out=tmp_path / "run", drop_copies=True, epochs=2, verbose=False)
+    assert run.record["copies_dropped"] == 1
+    assert run.cluster[7] == run.cluster[30]

@@ -70,6 +70,7 @@ def cluster_images(
     image_memory: int = IMAGE_MEMORY,
     labels: Sequence[str | None] | None = None,
     labels_from_folders: bool = False,
+    drop_copies: bool = False,
     overwrite: bool = False,
     update: bool = False,
     refit: bool = False,
@@ -123,6 +124,9 @@ def cluster_images(
         none. They are scored against, and never trained on.
     labels_from_folders
         Take the sub-folders for those labels.
+    drop_copies
+        Train on one image of each group of copies (``Run.copies``), the first; the others get its
+        cluster.
     overwrite
         Replace the finished run in ``out``.
     update, refit
@@ -165,7 +169,7 @@ def cluster_images(
     number = checked_number(n_clusters)
     n_views = views_of(augment, n_views)
     _check_words(estimator)
-    trained = asked_training(train, resolution, anchor, grid)
+    trained = asked_training(train, resolution, anchor, grid, drop_copies)
     if train == END_TO_END and estimator.get("epochs", 0) is None:
         del estimator["epochs"]
     if not anchor:

@@ -4,12 +4,20 @@ In: features of n images. Out: a group (n,) for each image; which rows to train 
 """
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mfavbs.features import SegmentedFeatures
 from mfavbs.sources import Features
 
+if TYPE_CHECKING:
+    from mfavbs.model import MFAVBsClustering
+
 _EDGE = 24  # pixels of the shorter edge: smaller pictures are alike without being copies
+_DIM = 128  # directions in which copies are looked for before a model is trained
+_CHUNK = 4_096
 _SAMPLE = 2_000  # images whose views tell what views of one image have in common
 
 
@@ -48,3 +56,63 @@ def group_images(
     # A picture without contrast matches none.
     large = np.minimum(looks["width"], looks["height"]) >= _EDGE
     return group_copies(contents, embeddings, looks["grey"] * large[:, None, None], model)
+
+
+def fit_one_of_each(
+    model: "MFAVBsClustering", features: Features, seed: int, checkpoint: Path | None = None
+) -> int:
+    """Train a model on one image of each group of copies, the first; the others have its answer.
+
+    Parameters
+    ----------
+    model
+        Not fitted yet; has labels and probabilities of all n images afterwards.
+    features
+        Of n images.
+    seed
+        Of the projection by which copies are looked for.
+    checkpoint
+        As in :meth:`mfavbs.MFAVBsClustering.fit`.
+
+    Returns
+    -------
+    int
+        How many images were not trained on.
+    """
+    group = _groups_before_training(features, seed)
+    alone = group < 0
+    group[alone] = group.max(initial=-1) + 1 + np.arange(alone.sum())
+    _, rows, of = np.unique(group, return_index=True, return_inverse=True)
+    order = np.argsort(rows)  # as they come in the source
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    rows, of = rows[order], place[of]
+    kept = SegmentedFeatures([features.array], np.zeros(len(rows), np.int64), rows)
+    model.fit(kept, checkpoint=checkpoint)
+    model.labels_ = model.labels_[of]
+    model.confidences_ = model.confidences_[of]
+    model.probabilities_ = model.probabilities_[of]
+    return len(of) - len(rows)
+
+
+def _groups_before_training(features: Features, seed: int) -> np.ndarray:
+    """Groups of copies by a projection of all images: what is trained on is not chosen yet."""
+    import torch
+
+    from mfavbs.model import fit_projection, mean_view, unit
+
+    array = features.array if features.array.ndim == 4 else _as_views(features.array)
+    mean, components = fit_projection(array, _DIM, torch.Generator().manual_seed(seed))
+
+    def tokens_of(rows: np.ndarray) -> torch.Tensor:
+        return (unit(array[rows]) - mean) @ components  # (m, v, t, d)
+
+    n = len(array)
+    parts = [np.arange(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
+    embeddings = np.concatenate([mean_view(tokens_of(rows)).numpy() for rows in parts])
+    return group_images(features, embeddings, lambda rows: tokens_of(rows).numpy())
+
+
+def _as_views(array: np.ndarray) -> np.ndarray:
+    """(n, d) or (n, v, d) as (n, v, t, d)."""
+    return array[:, None, None] if array.ndim == 2 else array[:, :, None]

@@ -13,6 +13,7 @@ import numpy as np
 
 from mfavbs import runs
 from mfavbs.devices import pick_device
+from mfavbs.duplicates import fit_one_of_each
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.features import FeatureStore
 from mfavbs.files import read_json
@@ -50,7 +51,9 @@ class Trained(NamedTuple):
     about: dict[str, Any]
 
 
-def asked_training(train: str, resolution: int | None, anchor: bool, grid: int) -> dict[str, Any]:
+def asked_training(
+    train: str, resolution: int | None, anchor: bool, grid: int, drop_copies: bool = False
+) -> dict[str, Any]:
     """How a run is trained, as it is recorded.
 
     Raises
@@ -66,14 +69,19 @@ def asked_training(train: str, resolution: int | None, anchor: bool, grid: int) 
                 f"a resolution, and going without an anchor, are for train={END_TO_END}; give "
                 "that, or leave them out"
             )
-        return {"train": train}
+        return {"train": train, "drop_copies": drop_copies}
+    if drop_copies:
+        raise SourceError(
+            f"drop_copies is for train={FROZEN}; leave it out, or the copies out of the source"
+        )
     if grid:
         raise SourceError(
             f"expected one token of the encoder a view with train={END_TO_END}, which has the "
             f"patches of its own, got grid={grid}; leave it out"
         )
     resolution = RESOLUTION if resolution is None else int(resolution)
-    return {"train": train, "resolution": resolution, "anchor": bool(anchor)}
+    about = {"resolution": resolution, "anchor": bool(anchor)}
+    return {"train": train, "drop_copies": False, **about}
 
 
 def check_trainable(train: str, opened: OpenedSource, later: str | None) -> None:
@@ -167,8 +175,8 @@ def fit(
         Show progress on stderr.
     """
     if asked["train"] == FROZEN:
-        model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
-        return Trained(model, model.loss_history_, {}, {})
+        about = fit_frozen(model, features, out, asked)
+        return Trained(model, model.loss_history_, {}, about)
     store = FeatureStore.open(out / runs.FEATURES)
     others, told, frozen = {}, None, None
     if asked["anchor"]:
@@ -179,6 +187,17 @@ def fit(
     model.fit(*stored, told, checkpoint=out / runs.CHECKPOINT)
     losses = [{k: v for k, v in epoch.items() if k != "head"} for epoch in model.history_]
     return Trained(frozen, losses, others, {"best_epoch": model.best_epoch_})
+
+
+def fit_frozen(
+    model: "MFAVBsClustering", features: Features, out: Path, asked: dict[str, Any]
+) -> dict[str, Any]:
+    """Train on the features of all images, or of one of each group of copies; more to tell."""
+    if not asked.get("drop_copies"):
+        model.fit(features.array, checkpoint=out / runs.CHECKPOINT)
+        return {}
+    n = fit_one_of_each(model, features, asked["seed"], out / runs.CHECKPOINT)
+    return {"copies_dropped": n}
 
 
 def answer(

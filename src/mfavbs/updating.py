@@ -20,6 +20,7 @@ from mfavbs.recording import now, record_run
 from mfavbs.report import write_page
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import Features
+from mfavbs.training import fit_frozen
 
 if TYPE_CHECKING:
     from mfavbs.model import MFAVBsClustering
@@ -74,7 +75,7 @@ def update_run(
     with timed(seconds, "training" if how == "refit" else "answering"):
         if how == "refit":
             fitted = model
-            probabilities, clusters, losses = _fitted(model, features, before, was, staged)
+            probabilities, clusters, losses = _fitted(model, features, before, was, staged, asked)
         else:
             fitted = _loaded(out, model)
             probabilities, clusters = _answered(fitted, features, before, was, out)
@@ -151,13 +152,18 @@ def _answered(
 
 
 def _fitted(
-    model: "MFAVBsClustering", features: Features, before: Run, was: np.ndarray, staged: Path
+    model: "MFAVBsClustering",
+    features: Features,
+    before: Run,
+    was: np.ndarray,
+    staged: Path,
+    asked: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray, list[dict]]:
     """Train anew and give each cluster the number of the one it continues."""
     from mfavbs.insight import continue_numbers
     from mfavbs.model import renumber
 
-    model.fit(features.array, checkpoint=staged / runs.CHECKPOINT)
+    fit_frozen(model, features, staged, asked)
     known = was >= 0
     k = model.probabilities_.shape[1]
     old = before.cluster[was[known]]

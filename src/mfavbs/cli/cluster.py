@@ -117,6 +117,10 @@ def cluster(
     labels_from_folders: Annotated[
         bool, typer.Option("--labels-from-folders", help="Score against the sub-folders' names.")
     ] = False,
+    drop_copies: Annotated[
+        bool,
+        typer.Option("--drop-copies", help="Train on one of each group of copies of an image."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
     update: Annotated[
         bool,
@@ -175,6 +179,7 @@ def cluster(
         value_range=parsed_range(value_range),
         image_memory=image_memory,
         labels_from_folders=labels_from_folders,
+        drop_copies=drop_copies,
         overwrite=overwrite,
         update=update,
         refit=refit,

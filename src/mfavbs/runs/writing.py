@@ -172,6 +172,7 @@ def _unfinished(folder: Path) -> dict[str, Any] | None:
 def _before_there_was_a_choice(parameters: dict[str, Any]) -> None:
     parameters.setdefault("augment", "default")
     parameters.setdefault("train", "frozen")
+    parameters.setdefault("drop_copies", False)
 
 
 def _clear(folder: Path, folders: tuple[str, ...]) -> None:
