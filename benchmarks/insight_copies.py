@@ -86,7 +86,8 @@ def at_its_best(likeness: np.ndarray, of: np.ndarray) -> tuple[str, np.ndarray]:
     best = (-1.0, 0.0)
     upper = likeness[np.triu_indices(len(likeness), 1)]
     # No more than 20,000 pairs: with four times as many as there are precision is lost.
-    for threshold in np.unique(np.partition(upper, -20_000)[-20_000:])[:: max(1, 20_000 // 200)]:
+    tried = np.unique(np.partition(upper, -20_000)[-20_000:])
+    for threshold in tried[:: -(-len(tried) // 200)]:
         recall, precision = scored(nearer(likeness, threshold), of)
         best = max(best, (2 * recall * precision / max(1e-9, recall + precision), threshold))
     return f"{best[1]:.3f}", nearer(likeness, best[1])
