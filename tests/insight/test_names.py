@@ -90,3 +90,10 @@ def test_a_chinese_character_and_a_year_are_words():
     cat, other = words(frequent_words(paths, np.repeat([0, 1], 9), 2))
     assert set(cat) == {"猫", "2019"}
     assert other == []
+
+
+def test_a_word_that_is_rather_another_clusters_is_no_name():
+    paths = [f"concert/{i}.jpg" for i in range(40)] + [f"{i}.jpg" for i in range(80)]
+    labels = np.repeat([0, 1, 1, 2, 2, 2], 20)
+    labels[30:60] = 1
+    assert words(frequent_words(paths, labels, 3)) == [["concert"], [], []]

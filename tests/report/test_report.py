@@ -364,7 +364,11 @@ def test_page_shows_what_is_known_of_the_clusters(tmp_path, photos):
         insight={
             "clusters": about,
             "outliers": {"n": 2, "rows": [39, 38]},
-            "k": {"sentence": "Two groups were found."},
+            "k": {
+                "sentence": "Two groups were found.",
+                "chosen": 3,
+                "curve": {"numbers": [2, 3, 4], "evidence": [0.1, 0.5, None]},
+            },
             "names": {"from": "words.txt"},
         },
         hierarchy={"order": [1, 0]},
@@ -387,7 +391,9 @@ def test_page_shows_what_is_known_of_the_clusters(tmp_path, photos):
     assert "cat ?" in page.text
     assert "hound ?" not in page.text
     assert "0 cat" in page.text  # on the map
-    assert {"map", "outliers", "copies", "flags"} <= set(page.values("id"))
+    assert data.evidence == [(2, 0.1), (3, 0.5)]
+    assert ("circle", "cx", "240.0") in page.attributes  # the choice, at the right end
+    assert {"map", "outliers", "copies", "flags", "number"} <= set(page.values("id"))
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("image", "href")]
     assert len(pictures) == 2
     assert all(value.startswith("data:image/") for value in pictures)

@@ -116,7 +116,8 @@ def frequent_words(
     """Words of file and folder names, and dates, that set each cluster apart.
 
     A word counts where a fifth of the cluster's images have it and the other images have it less
-    often, by three standard deviations of the difference of two shares.
+    often, by three standard deviations of the difference of two shares; and where no other cluster
+    has it more than twice as often.
 
     Parameters
     ----------
@@ -167,10 +168,12 @@ def _telling(
     shared = total / (size + rest)
     spread = np.sqrt(shared * (1 - shared) * (1 / size + 1 / rest))
     more = inside - outside
-    tells = np.flatnonzero((inside >= _COMMON) & (more > _SURE * spread)).tolist()
+    most = (table / np.maximum(sizes, 1)).max(1)  # of a cluster's images, in any cluster
+    tells = (inside >= _COMMON) & (inside >= most / 2) & (more > _SURE * spread)
     # Of equals words before numbers, and the longer: a day says more than its year.
     order = sorted(
-        tells, key=lambda w: (-round(more[w], 3), words[w].isdigit(), -len(words[w]), words[w])
+        np.flatnonzero(tells).tolist(),
+        key=lambda w: (-round(more[w], 3), words[w].isdigit(), -len(words[w]), words[w]),
     )
     return [(words[w], float(more[w])) for w in order]
 

@@ -17,6 +17,7 @@ from mfavbs.errors import RunError, SourceError
 from mfavbs.images import IMAGE_MEMORY, Images, is_url, recorded_range, reopen_images
 from mfavbs.report.changes import told
 from mfavbs.report.choosing import Chosen, choose
+from mfavbs.report.number import evidence_of, sentence_of
 from mfavbs.report.page import shown
 from mfavbs.report.shown import Cluster, Confusion, Flag, ReportData, Tile
 from mfavbs.runs import (
@@ -144,7 +145,9 @@ def _assemble(
         skipped=run.skipped[:SKIPPED],
         notes=notes,
         is_chance=run.trust is not None,
-        number=_sentence(insight.get("k")),
+        number=sentence_of(insight.get("k")),
+        evidence=evidence_of(insight.get("k")),
+        chosen=(insight.get("k") or {}).get("chosen"),
         named_by=str((insight.get("names") or {}).get("from") or ""),
         changes=told(run.changes),
         map=_map(run, clusters),
@@ -197,12 +200,6 @@ def _map(run: Run, clusters: Sequence[Cluster]) -> str | None:
     pictures = {number: picture for number, picture in first.items() if picture}
     names = {c.number: c.name and f"{shown(c.name)}{'' if c.is_given else '?'}" for c in clusters}
     return draw_map(places, run.cluster, pictures, [names[n] for n in range(len(names))])
-
-
-def _sentence(about: object) -> str | None:
-    """What is said of the number of clusters, where it was looked for."""
-    said = about.get("sentence") if isinstance(about, Mapping) else None
-    return said if isinstance(said, str) else None
 
 
 def _majority(run: Run, rows: np.ndarray) -> tuple[str | None, float | None]:

@@ -68,6 +68,8 @@ def render(data: ReportData) -> str:
         css=Markup(css),
         css_hash=digest,
         curves=[curve(name, points) for name, points in data.losses.items() if points],
+        number=curve("evidence", data.evidence) if len(data.evidence) > 1 else None,
+        at=_place(data.evidence, data.chosen),
         heat=[[_shade(n, sum(row)) for n in row] for row in _counts(data)],
         labelled=any(cluster.label is not None for cluster in data.clusters),
         largest=max((cluster.size for cluster in data.clusters), default=0) or 1,
@@ -149,6 +151,13 @@ def curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
     if len(line) == 1:
         line.append(f"240.0,{line[0].partition(',')[2]}")
     return Curve(name, " ".join(line), values[0], values[-1], low, high, (left, right))
+
+
+def _place(points: Sequence[tuple[float, float]], chosen: int | None) -> str | None:
+    """Where on the drawn curve the choice is, as ``x,y``."""
+    places = curve("", points).points.split() if len(points) > 1 else []
+    found = [place for place, (number, _) in zip(places, points) if number == chosen]
+    return found[0] if found else None
 
 
 def _counts(data: ReportData) -> list[list[int]]:

@@ -71,7 +71,8 @@ class ReportData:
     """All of it, see :func:`mfavbs.report.data.collect`.
 
     The clusters stand in the order of the tree. `is_chance` says that confidence is the chance of
-    the same cluster in a refit; `number` how their number was found, `changes`
+    the same cluster in a refit; `number` how their number was found, with the
+    `evidence` for each that was tried, `changes`
     what became of images and clusters in the last update; `map` is SVG.
     """
 
@@ -99,6 +100,8 @@ class ReportData:
     notes: list[str]
     is_chance: bool
     number: str | None
+    evidence: list[tuple[int, float]]
+    chosen: int | None
     named_by: str
     changes: list[str]
     map: str | None
