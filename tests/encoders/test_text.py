@@ -111,3 +111,12 @@ def test_what_has_no_text_side_says_so(clip, tmp_path):
     save_file(state, tmp_path / "image.safetensors")
     with pytest.raises(EncoderError, match="hold the image side alone"):
         load_text_encoder("open_clip:mfavbs-words", tmp_path / "image.safetensors")
+
+
+def test_what_a_library_raises_is_an_encoders_error(encoder, monkeypatch):
+    def fail(texts):
+        raise IndexError("index out of range in self")
+
+    monkeypatch.setattr(encoder, "_tokenizer", fail)
+    with pytest.raises(EncoderError, match="cannot encode words: index out of range"):
+        encoder(WORDS)

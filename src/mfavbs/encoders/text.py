@@ -63,6 +63,10 @@ class TextEncoder:
         """Vectors (b, f) float32 of unit length of the texts."""
         if not texts:
             return np.empty((0, 0), np.float32)
+        with explained(f"the text side of {self.name} cannot encode words"):
+            return self._vectors(texts, show)
+
+    def _vectors(self, texts: Sequence[str], show: bool) -> np.ndarray:
         tokens = self._tokenizer(list(texts))  # (b, length)
         lengths = tokens.argmax(-1)  # of the end of the text, which has the largest number
         order = lengths.argsort(stable=True)
