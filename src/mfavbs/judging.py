@@ -111,7 +111,7 @@ def _trust(
     centres = kept["centres"]  # (b, k, d)
     agree = agreement(clusters, heads_say(look(model, features.array).embeddings, centres))
     return chance_of_same_cluster(
-        agree, float(kept["agreement"][0]), probabilities.max(axis=1), len(centres)
+        clusters, probabilities, agree, len(centres), float(kept["agreement"][0])
     )
 
 

@@ -172,8 +172,9 @@ def _trust(evidence: Evidence, found: Understood) -> None:
     centres = refit_heads(evidence.embeddings, labels, k, evidence.seed)
     refits = heads_say(evidence.embeddings, centres)
     agree = agreement(labels, refits)  # (n,)
-    of_cluster = np.take_along_axis(evidence.probabilities, labels[:, None], 1)[:, 0]
-    trust = chance_of_same_cluster(agree, float(agree.mean()), of_cluster, len(refits))
+    trust = chance_of_same_cluster(
+        labels, evidence.probabilities, agree, len(refits), float(agree.mean())
+    )
     stability = cluster_stability(labels, refits, k)
     size = np.bincount(labels, minlength=k)
     mean = np.bincount(labels, trust, minlength=k) / np.maximum(size, 1)
