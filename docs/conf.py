@@ -26,6 +26,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!mfavbs).*"),
     ("py:class", r"mfavbs\.(encoders\.towers|images\.drawing|model\.neighbours)\..*"),
+    ("py:(class|func)", r"mfavbs\.model\.(checkpoint|pixel_training|training)\..*"),
 ]
 
 html_theme = "furo"
