@@ -68,7 +68,7 @@ def say_best_epoch(say: Say, run: "Run") -> None:
         return
     last = len(by_epoch) - 1
     say(
-        f"Kept: epoch {best} of {last}. The features foretell its answer with an error of "
+        f"Kept: epoch {best} of {last}. Its answer is foretold with an error of "
         f"{by_epoch[best]:.4f}, that of epoch 0, the frozen run's, with {by_epoch[0]:.4f}"
     )
 

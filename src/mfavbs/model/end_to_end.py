@@ -35,8 +35,9 @@ class EndToEnd(BaseEstimator):
     The system of arXiv 2511.08883: a trained stem makes tokens of a view's patches, the frozen
     encoder's feature of the same view is an anchor token beside them, two views of an image go
     through the MFAVBs, and the class tokens are contrasted. It starts as the frozen run, so that
-    epoch 0 answers as that does; the epoch is kept whose answers the frozen features foretell best
-    and most evenly (:func:`mfavbs.model.choose_head`), epoch 0 among them.
+    epoch 0 answers as that does; the epoch is kept whose answers its representations and the frozen
+    features side by side foretell best and most evenly (:func:`mfavbs.model.choose_head`), epoch 0
+    among them.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def judge_heads(
     Parameters
     ----------
     network, views
-        Its answers are judged by whether the frozen features foretell them.
+        Its answers are judged by whether its representations and the frozen features foretell them.
     embeddings
         (n, d) of unit length, of the frozen features.
     rows
@@ -103,4 +103,5 @@ def judge_heads(
             probabilities, representations, probabilities.half(), Neighbourhood(representations)
         )
     chosen = embeddings[torch.from_numpy(rows).to(embeddings.device)]
-    return criterion(probabilities, chosen, balance_weight)
+    # By the frozen features alone no answer is as good as their own: rsscn7's gain was refused.
+    return criterion(probabilities, torch.cat([representations, chosen], dim=1), balance_weight)

@@ -163,7 +163,7 @@ def _judge(
     frozen: MFAVBsClustering | None,
     chosen: dict[str, Any],
 ) -> Judge:
-    """What says of an epoch how well the frozen features foretell it; nothing without them."""
+    """What says of an epoch how well its answers are foretold; nothing without a frozen run."""
     if embeddings is None:
         return lambda epoch: {}
     generator = torch.Generator().manual_seed(chosen["random_state"])
