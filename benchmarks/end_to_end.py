@@ -74,8 +74,8 @@ def opened(store: str, source: str, image_size: int, n: int, folder: Path) -> Se
 def told(labels: np.ndarray, seed: int) -> Iterator[list[dict[str, float]]]:
     """Of every epoch that is judged its NMI, and what else could choose among epochs.
 
-    ``own`` and ``both`` are the criterion by the learned representations, and by those beside the
-    frozen features; ``refit`` the NMI between the answer and a k-means on the learned
+    ``own`` and ``frozen`` are the criterion by the learned representations alone, and by the frozen
+    features alone; ``refit`` the NMI between the answer and a k-means on the learned
     representations; ``confidence`` the mean of the answer's, ``views`` that before neighbours are
     asked.
     """
@@ -94,10 +94,11 @@ def told(labels: np.ndarray, seed: int) -> Iterator[list[dict[str, float]]]:
         answer = own
         if averaged:
             answer = average_with_neighbours(own, seen, own.half(), Neighbourhood(seen))
-        chosen = criterion(answer, embeddings[rows], balance_weight)
+        both = torch.cat([seen, embeddings[rows]], dim=1)
+        chosen = criterion(answer, both, balance_weight)  # as judge_heads has it
         head = int(chosen.argmin())
         answer, own = answer[head : head + 1], own[head : head + 1]
-        spaces = {"own": seen, "both": torch.cat([seen, embeddings[rows]], dim=1)}
+        spaces = {"own": seen, "frozen": embeddings[rows]}
         entry = {name: float(criterion(answer, x, balance_weight)) for name, x in spaces.items()}
         y = answer[0].argmax(-1).cpu().numpy()
         k = answer.shape[-1]
