@@ -22,6 +22,7 @@ ORDER = (
         "understanding",
         "recording",
         "training",
+        "continuing",
         "updating",
         "cutting",
         "clustering",

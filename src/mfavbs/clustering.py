@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 # torch and scikit-learn are imported where they are needed: what can be refused without them is
 # refused at once, and not after the seconds that they take.
 from mfavbs import runs
+from mfavbs.continuing import earlier_run, go_on
 from mfavbs.cutting import cut_run, is_run
 from mfavbs.devices import check_device
 from mfavbs.encoders import DEFAULT_ENCODER, Names, Sizes, Weights, check_encoder, encoder_asked
@@ -74,6 +75,7 @@ def cluster_images(
     overwrite: bool = False,
     update: bool = False,
     refit: bool = False,
+    like: str | Path | None = None,
     vocabulary: str | Path | None = None,
     vocabulary_vectors: str | Path | np.ndarray | None = None,
     with_map: bool = True,
@@ -134,6 +136,10 @@ def cluster_images(
         answers the new images with the run's network and keeps every label that was there;
         ``refit`` trains anew, and each cluster keeps the number of the one that it continues. The
         former labels and network stay in ``previous/``, see :func:`mfavbs.updating.go_back`.
+    like
+        An earlier run of some of these images, of another k, seed or encoder say: each cluster gets
+        the number of the one there that it continues, and the name that a person gave it.
+        changes.json, and the report, tell what grew, split, merged, came and went.
     vocabulary, vocabulary_vectors
         What clusters may be called by: a text file with a word on each line, ``"nouns"`` for those
         of WordNet, or ``"off"``; and, for an encoder that is no CLIP, a ``.npy`` or an array with a
@@ -191,6 +197,7 @@ def cluster_images(
             names=names,
             skip=() if with_map else ("map",),
         )
+    later = "refit" if refit else "update" if update else None
     opened = open_source(source, exclude)
     check_early(opened, number, labels, labels_from_folders)
     given = {
@@ -207,6 +214,7 @@ def cluster_images(
         "value_range": list(checked) if isinstance(checked, tuple) else checked,
         "image_memory": image_memory,
         "labels": said_of(labels, labels_from_folders),
+        "like": None if like is None else str(user_path(like).resolve()),
         "source": opened.identity,
     }
     # numpy's scalars as Python's own: the record is JSON.
@@ -214,8 +222,8 @@ def cluster_images(
     if runs.is_swapping(out):
         with alone_in(out):
             runs.finish_swap(out)
+    before = earlier_run(like, out, train, later)
     runs.check_folder(out, given, overwrite=overwrite)
-    later = "refit" if refit else "update" if update else None
     check_trainable(train, opened, later)
     if later and not (out / "run.json").exists():
         raise RunError(f"{out} holds no finished run to bring up to date; leave {later}= out.")
@@ -244,6 +252,7 @@ def cluster_images(
             asked,
             {"given": sorted(estimator)},
             {"names": names, "skip": () if with_map else ("map",)},
+            before,
             overwrite=overwrite,
             later=later,
             truth=lambda features: known_labels(features, opened, labels, labels_from_folders),
@@ -271,6 +280,7 @@ def _cluster(
     asked: dict[str, Any],
     about: dict[str, Any],
     questions: dict[str, Any],
+    before: Run | None,
     *,
     overwrite: bool,
     later: str | None,
@@ -299,7 +309,7 @@ def _cluster(
     known = truth(features)
     check_width(questions["names"], features)
     if not done:
-        _train(model, features, known, out, asked, seconds, about, questions)
+        _train(model, features, known, out, asked, seconds, about, questions, before)
     elif later:
         try:
             update_run(out, features, known, asked, model, later, seconds, about, **questions)
@@ -319,11 +329,14 @@ def _train(
     seconds: dict[str, float],
     about: dict[str, Any],
     questions: dict[str, Any],
+    before: Run | None,
 ) -> None:
     """Fit ``model`` and write everything of the run but its report."""
     try:
         with timed(seconds, "training"):
             trained = fit(model, features, out, asked, model.verbose)
+        if before is not None:
+            go_on(model, features, before, out)
         model.save(out / runs.MODEL)
     except (OSError, SafetensorError) as error:
         raise runs.unwritable(out, error) from error

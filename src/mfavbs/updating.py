@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfavbs import runs
+from mfavbs.continuing import keep_names
 from mfavbs.errors import RunError
 from mfavbs.files import user_path, write_json
 from mfavbs.locking import alone_in
 from mfavbs.progress import timed
 from mfavbs.recording import now, record_run
 from mfavbs.report import write_page
-from mfavbs.runs import Run, read_run
+from mfavbs.runs import Run, describe_changes, read_run, rows_in
 from mfavbs.sources import Features
 from mfavbs.training import fit_frozen
 
@@ -69,8 +70,7 @@ def update_run(
             f"The run in {out} does not record the contents of its images, so it cannot be brought "
             "up to date: it is of features, or of an earlier version. Cluster again."
         )
-    row_of = {content: row for row, content in enumerate(before.hashes)}
-    was = np.array([row_of.get(content, -1) for content in features.hashes])  # (n,) row, or -1
+    was = rows_in(before, features.keys, features.hashes)  # (n,) row, or -1
     staged = runs.stage(out, {"how": how, "state": features.state, "of": before.record["state"]})
     with timed(seconds, "training" if how == "refit" else "answering"):
         if how == "refit":
@@ -99,13 +99,11 @@ def update_run(
         about={**about, "created": before.record.get("created"), "updated": now(), "update": how},
         **questions,
     )
-    changes = _changes(before, was, features, clusters, k)
+    changes = describe_changes(before, was, clusters, k)
     write_json(staged / runs.CHANGES, changes)
     # A person's name stays with a cluster that goes on; what an update answers, goes on.
     goes_on = changes["clusters"]["continued"] if how == "refit" else {c: c for c in range(k)}
-    names = {goes_on[cluster]: n for cluster, n in before.named.items() if cluster in goes_on}
-    if names:
-        runs.write_names(staged, names)
+    keep_names(before, goes_on, staged)
     write_page(staged, features.images)
     (staged / runs.CHECKPOINT).unlink(missing_ok=True)
     runs.swap_in(out)
@@ -160,33 +158,13 @@ def _fitted(
     asked: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray, list[dict]]:
     """Train anew and give each cluster the number of the one it continues."""
-    from mfavbs.insight import continue_numbers
     from mfavbs.model import renumber
 
     fit_frozen(model, features, staged, asked)
     known = was >= 0
     k = model.probabilities_.shape[1]
     old = before.cluster[was[known]]
-    renumber(model, continue_numbers(old, model.labels_[known], before.metrics["n_clusters"], k))
+    numbers = runs.continue_numbers(old, model.labels_[known], before.metrics["n_clusters"], k)
+    renumber(model, numbers)
     model.save(staged / runs.MODEL)
     return model.probabilities_, model.labels_, model.loss_history_
-
-
-def _changes(
-    before: Run, was: np.ndarray, features: Features, clusters: np.ndarray, k: int
-) -> dict[str, Any]:
-    """What became of the images and of the clusters, as changes.json has it."""
-    from mfavbs.insight import changes
-
-    known = was >= 0
-    n_before = np.bincount(before.cluster, minlength=before.metrics["n_clusters"])
-    n_after = np.bincount(clusters, minlength=k)
-    still = set(features.hashes or ())
-    return {
-        "images": {
-            "new": int((~known).sum()),
-            "kept": int(known.sum()),
-            "gone": sum(content not in still for content in before.hashes or ()),
-        },
-        "clusters": changes(before.cluster[was[known]], clusters[known], n_before, n_after),
-    }

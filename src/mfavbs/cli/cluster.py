@@ -129,6 +129,13 @@ def cluster(
     refit: Annotated[
         bool, typer.Option("--refit", help="Train the run in OUT anew; keep the clusters' numbers.")
     ] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="An earlier run of some of the images: its clusters' numbers and names go on.",
+        ),
+    ] = None,
     back: Annotated[
         bool,
         typer.Option("--back", help="Take back the last update of the run SOURCE."),
@@ -183,6 +190,7 @@ def cluster(
         overwrite=overwrite,
         update=update,
         refit=refit,
+        like=like,
         vocabulary=vocabulary,
         vocabulary_vectors=vocabulary_vectors,
         with_map=with_map,

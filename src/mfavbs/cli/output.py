@@ -80,13 +80,14 @@ def say_scores(say: Say, rows: dict[str, dict[str, float]]) -> None:
 
 
 def say_changes(say: Say, run: "Run") -> None:
-    """What an update has done, if the run was updated."""
+    """What changed since the last update, or since the run that this one is numbered like."""
     changes = run.changes
     if not changes:
         return
     images, clusters = changes["images"], changes["clusters"]
     told = ", ".join(f"{images[name]:,} {name}" for name in ("new", "gone", "kept"))
-    say(f"Images, by the last update: {told}")
+    since = changes.get("like")
+    say(f"Images, {f'against the run {since}' if since else 'by the last update'}: {told}")
     for name in ("grown", "split", "merged", "vanished", "new"):
         if clusters[name]:
             say(f"Clusters {name}: {', '.join(map(str, clusters[name]))}")

@@ -2,7 +2,6 @@ from .confidence import chance_of_same_cluster
 from .copies import OneOrTwo, fit_one_or_two, group_copies
 from .drift import Drift, find_drift, two_sample_test
 from .hierarchy import describe_tree, grow_tree, order_clusters, returns
-from .identity import Changes, changes, continue_numbers
 from .map import map_images
 from .membership import Reference, choose_rows, make_reference, strangeness
 from .names import Name, cluster_means, frequent_words, nearest_words
@@ -14,7 +13,6 @@ from .typical import different_images, typical_images
 
 __all__ = [
     "FLAGS",
-    "Changes",
     "Drift",
     "Name",
     "OneOrTwo",
@@ -22,12 +20,10 @@ __all__ = [
     "Reference",
     "agreement",
     "chance_of_same_cluster",
-    "changes",
     "choose_others",
     "choose_rows",
     "cluster_means",
     "cluster_stability",
-    "continue_numbers",
     "describe_number",
     "describe_tree",
     "different_images",

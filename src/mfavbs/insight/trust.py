@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mfavbs.insight.identity import continue_numbers
 from mfavbs.model import kmeans, nearest_neighbours
+from mfavbs.runs import continue_numbers
 
 _REFITS = 20
 _SAMPLE = 10_000  # images that refits are fitted on halves of

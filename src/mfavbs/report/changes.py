@@ -1,4 +1,4 @@
-"""What an update changed, in sentences.
+"""What changed since an earlier state or run, in sentences.
 
 In: the content of changes.json. Out: a sentence for each kind of change that there was.
 """
@@ -15,13 +15,15 @@ def told(changes: Mapping[str, Any] | None) -> list[str]:
     Parameters
     ----------
     changes
-        As :func:`mfavbs.insight.changes` has it, with the counts of images; or None.
+        As :func:`mfavbs.runs.changes` has it, with the counts of images; or None.
     """
     if not changes:
         return []
     images, clusters = _object(changes.get("images")), _object(changes.get("clusters"))
     counted = [name for name in ("new", "gone", "kept") if name in images]
-    said = [f"{name.capitalize()} images: {images[name]:,}" for name in counted]
+    like = changes.get("like")
+    said = [f"Numbered like the run {like}"] if like else []
+    said += [f"{name.capitalize()} images: {images[name]:,}" for name in counted]
     grown = [f"{n} from {was:,} to {now:,}" for n, (was, now) in _pairs(clusters.get("grown"))]
     split = [f"{n} into {_and(parts)}" for n, parts in _pairs(clusters.get("split"))]
     merged = [f"{_and(parts)} into {n}" for n, parts in _pairs(clusters.get("merged"))]

@@ -1,4 +1,6 @@
 from .columns import write_insight, write_labels
+from .comparing import compare_runs, describe_changes, rows_in
+from .identity import Changes, changes, continue_numbers
 from .keeping import keep_thumbnails, read_thumbnails
 from .labels import read_all_probabilities, read_columns, read_probabilities
 from .naming import NAMES, read_names, write_names
@@ -40,12 +42,17 @@ __all__ = [
     "PREDICTION",
     "PREVIOUS",
     "SCHEMA",
+    "Changes",
     "Run",
     "Thumbnail",
     "begin_run",
+    "changes",
     "check_folder",
     "colour",
+    "compare_runs",
+    "continue_numbers",
     "cut_tree",
+    "describe_changes",
     "draw_map",
     "evaluate_run",
     "finish_swap",
@@ -62,6 +69,7 @@ __all__ = [
     "read_run",
     "read_thumbnails",
     "read_truth",
+    "rows_in",
     "stage",
     "swap_in",
     "thumbnails",

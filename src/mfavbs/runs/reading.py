@@ -104,7 +104,8 @@ class Run(Notebook):
 
     @property
     def changes(self) -> dict[str, Any] | None:
-        """What became of images and clusters when the run was last updated, or None."""
+        """What became of images and clusters since the last update, or since the run that this one
+        is numbered like; or None."""
         return self._content("changes.json")
 
     @property
@@ -159,6 +160,28 @@ class Run(Notebook):
         if hierarchy is None or self.leaf is None:
             raise RunError(f"{self.folder} has no tree; `mfavbs report {self.folder}` makes it")
         return cut_tree(hierarchy, self.leaf, self.cluster, n_clusters)
+
+    def compare(self, other: "Run") -> dict[str, Any]:
+        """What became of this run's images and clusters in another run of some of the images.
+
+        The other may have another k, seed or encoder. Images are the same by their contents, and
+        by their names where contents are not recorded.
+
+        Returns
+        -------
+        dict
+            ``images``: how many are ``new``, ``kept`` and ``gone``; ``clusters``: which one
+            ``continued`` as which, and what has ``grown``, ``split``, ``merged``, ``vanished`` and
+            is ``new``, as :func:`mfavbs.runs.changes` has it.
+
+        Raises
+        ------
+        RunError
+            They have no image in common.
+        """
+        from mfavbs.runs.comparing import compare_runs
+
+        return compare_runs(self, other)
 
     def label_of(self, row: int) -> str | None:
         """Name the label of one image."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mfavbs.insight import changes, continue_numbers
+from mfavbs.runs import changes, continue_numbers
 
 
 def told(before, after, k_before=None, k=None):
