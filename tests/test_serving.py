@@ -11,6 +11,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from command_line import ended, mfavbs, start
 from image_files import COLOURS, encoded, paint, red
@@ -65,7 +66,10 @@ def test_the_answers_are_those_of_predict(client, run, photos, tmp_path):
     found = np.array([image["probabilities"] for image in images])
     assert found == pytest.approx(expected, abs=1e-6)
     assert [image["cluster"] for image in images] == expected.argmax(1).tolist()
-    assert [image["confidence"] for image in images] == pytest.approx(expected.max(1))
+    table = pq.read_table(tmp_path / "p" / "labels.parquet")
+    for name in ("confidence", "outlier"):
+        got = [image[name] for image in images]
+        assert got == pytest.approx(table[name].to_pylist(), abs=1e-4)
 
 
 def test_a_broken_image_is_told_and_the_others_are_answered(client, photos):

@@ -17,6 +17,7 @@ from mfavbs.encoders import Weights
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Views, recorded_range
+from mfavbs.judging import how_sure
 from mfavbs.prediction import encoder_parameters
 from mfavbs.runs import read_run
 from mfavbs.sources import load_same_encoder
@@ -59,6 +60,7 @@ class Answering:
 
         self._one_at_a_time = threading.Lock()
         self._encode = self._encoding(weights, device)
+        self._kept = runs.read_reference(folder)
         self._model = MFAVBsClustering.load(folder / runs.MODEL, device)
         self.n_clusters = int(asked["n_clusters"])
 
@@ -94,8 +96,8 @@ class Answering:
         Returns
         -------
         list of dict
-            For each ``path``, ``cluster``, ``confidence`` and ``probabilities``; or ``path`` and
-            ``error`` for one that cannot be read.
+            For each ``path``, ``cluster``, ``confidence``, ``outlier`` and ``probabilities``, as in
+            labels.parquet of a prediction; or ``path`` and ``error`` for one that cannot be read.
         """
         if self._encode is None:
             raise SourceError("this run was made from features; send features, not images")
@@ -119,7 +121,12 @@ class Answering:
     def _answers(self, features: np.ndarray) -> list[Answer]:
         with self._one_at_a_time:
             probabilities = self._model.predict_proba(features)
+            confidence, more = probabilities.max(axis=1), {}
+            if self._kept:  # a run of an earlier version has nothing to compare with
+                outlier, confidence = how_sure(self._model, features, probabilities, self._kept)
+                more = {"outlier": outlier}
         return [
-            {"cluster": int(p.argmax()), "confidence": float(p.max()), "probabilities": p.tolist()}
-            for p in probabilities
+            {"cluster": int(p.argmax()), "confidence": float(sure), "probabilities": p.tolist()}
+            | {name: float(values[row]) for name, values in more.items()}
+            for row, (p, sure) in enumerate(zip(probabilities, confidence, strict=True))
         ]

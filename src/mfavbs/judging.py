@@ -14,6 +14,7 @@ from mfavbs import runs
 from mfavbs.sources import Features
 
 if TYPE_CHECKING:
+    from mfavbs.insight import Reference
     from mfavbs.model import MFAVBsClustering
 
 NONE = -1  # the cluster of an image that belongs to none
@@ -71,9 +72,10 @@ def judge(
         return Judged(clusters, {}, {})
     columns: dict[str, pa.Array] = {}
     insight: dict[str, Any] = {"schema": 1}
-    p, insight["drift"] = _strangers(model, features, clusters, kept, probabilities.shape[1])
+    p, trust = how_sure(model, features.array, probabilities, kept)
     columns["outlier"] = pa.array(p, pa.float32())
-    columns["trust"] = pa.array(_trust(model, features, clusters, probabilities, kept))
+    columns["trust"] = pa.array(trust)
+    insight["drift"] = _drift(model, features.array, clusters, p, kept, probabilities.shape[1])
     if none_rate is not None:
         none = p <= none_rate
         clusters = np.where(none, NONE, clusters)
@@ -81,38 +83,58 @@ def judge(
     return Judged(clusters, columns, insight)
 
 
-def _strangers(
-    model: "MFAVBsClustering",
-    features: Features,
-    clusters: np.ndarray,
-    kept: dict[str, np.ndarray],
-    k: int,
-) -> tuple[np.ndarray, Any]:
-    """P-values (n,) of belonging to the run's images, and how all differ from these."""
-    from mfavbs.insight import Reference, find_drift, p_values, strangeness
-    from mfavbs.model import mean_features
+def how_sure(
+    model: "MFAVBsClustering", array: np.ndarray, probabilities: np.ndarray, kept: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each new image the p-value of belonging to the run's, and how sure its cluster is.
 
-    reference = Reference(*(kept[name] for name in Reference._fields))
-    seen = mean_features(model, features.array)
-    p = p_values(strangeness(seen, reference), reference.strangeness)
-    return p, find_drift(seen, reference.features, clusters, reference.clusters, p, k)
+    Parameters
+    ----------
+    model, probabilities
+        As in :func:`judge`.
+    array
+        (n, v, t, d) features of the new images.
+    kept
+        From :func:`mfavbs.runs.read_reference`.
 
+    Returns
+    -------
+    tuple of ndarray
+        (n,) in (0, 1], and (n,) the chance of the same cluster in a refit.
+    """
+    from mfavbs.insight import agreement, chance_of_same_cluster, heads_say, p_values, strangeness
+    from mfavbs.model import look, mean_features
 
-def _trust(
-    model: "MFAVBsClustering",
-    features: Features,
-    clusters: np.ndarray,
-    probabilities: np.ndarray,
-    kept: dict[str, np.ndarray],
-) -> np.ndarray:
-    from mfavbs.insight import agreement, chance_of_same_cluster, heads_say
-    from mfavbs.model import look
-
-    centres = kept["centres"]  # (b, k, d)
-    agree = agreement(clusters, heads_say(look(model, features.array).embeddings, centres))
-    return chance_of_same_cluster(
+    reference = _reference(kept)
+    p = p_values(strangeness(mean_features(model, array), reference), reference.strangeness)
+    centres, clusters = kept["centres"], probabilities.argmax(axis=1)  # (b, k, d), (n,)
+    agree = agreement(clusters, heads_say(look(model, array).embeddings, centres))
+    trust = chance_of_same_cluster(
         clusters, probabilities, agree, len(centres), float(kept["agreement"][0])
     )
+    return p, trust
+
+
+def _reference(kept: dict[str, np.ndarray]) -> "Reference":
+    from mfavbs.insight import Reference
+
+    return Reference(*(kept[name] for name in Reference._fields))
+
+
+def _drift(
+    model: "MFAVBsClustering",
+    array: np.ndarray,
+    clusters: np.ndarray,
+    p: np.ndarray,
+    kept: dict[str, np.ndarray],
+    k: int,
+) -> Any:
+    """How all new images together differ from the run's."""
+    from mfavbs.insight import find_drift
+    from mfavbs.model import mean_features
+
+    reference, seen = _reference(kept), mean_features(model, array)
+    return find_drift(seen, reference.features, clusters, reference.clusters, p, k)
 
 
 def warnings_of(insight: dict[str, Any], none_rate: float | None) -> list[str]:
