@@ -25,6 +25,7 @@ ORDER = (
         "continuing",
         "updating",
         "cutting",
+        "making",
         "clustering",
         "judging",
         "prediction",

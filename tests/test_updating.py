@@ -11,7 +11,7 @@ import pytest
 from command_line import mfavbs
 from image_files import COLOURS, paint
 
-from mfavbs import FeatureStore, cluster_images, clustering, predict_images, runs, updating
+from mfavbs import FeatureStore, cluster_images, making, predict_images, runs, updating
 from mfavbs.errors import RunError
 from mfavbs.runs import read_run
 from mfavbs.updating import go_back
@@ -242,7 +242,7 @@ def test_a_training_cut_off_goes_on_with_the_images_it_began_with(photos, tmp_pa
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(clustering, "record_run", cut)
+        patch.setattr(making, "record_run", cut)
         with pytest.raises(Killed):
             cluster(photos, tmp_path / "run")
     change(photos)

@@ -5,17 +5,16 @@ Out: clusters (n,) of the readable images, in a folder that can be looked at, ke
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 
 # torch and scikit-learn are imported where they are needed: what can be refused without them is
 # refused at once, and not after the seconds that they take.
 from mfavbs import runs
-from mfavbs.continuing import earlier_run, go_on
+from mfavbs.continuing import earlier_run
 from mfavbs.cutting import cut_run, is_run
 from mfavbs.devices import check_device
 from mfavbs.encoders import DEFAULT_ENCODER, Names, Sizes, Weights, check_encoder, encoder_asked
@@ -24,30 +23,24 @@ from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
 from mfavbs.launching import leave_to_first_process
 from mfavbs.locking import alone_in, check_alone
+from mfavbs.making import make_run, source_changed
 from mfavbs.model import Number, checked_number
-from mfavbs.progress import timed
-from mfavbs.recording import record_run
-from mfavbs.report import write_page
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import (
-    Features,
     OpenedSource,
     Source,
     open_source,
 )
-from mfavbs.suggesting import check_width, wish
+from mfavbs.suggesting import wish
 from mfavbs.training import (
     END_TO_END,
     FROZEN,
     asked_training,
     check_trainable,
     checked_model,
-    features_asked,
-    fit,
     parameters_of,
 )
 from mfavbs.truth import check_early, known_labels, said_of
-from mfavbs.updating import update_run
 
 
 def cluster_images(
@@ -245,7 +238,7 @@ def cluster_images(
     runs.check_folder(out, asked, overwrite=overwrite)
     loaded = opened.load_encoder(asked)  # before a folder is begun for its features
     with alone_in(out):
-        _cluster(
+        make_run(
             out,
             opened,
             model,
@@ -273,90 +266,6 @@ def _check_words(estimator: dict[str, Any]) -> None:
         )
 
 
-def _cluster(
-    out: Path,
-    opened: OpenedSource,
-    model: Any,
-    asked: dict[str, Any],
-    about: dict[str, Any],
-    questions: dict[str, Any],
-    before: Run | None,
-    *,
-    overwrite: bool,
-    later: str | None,
-    truth: Callable[[Features], Sequence[str | None] | None],
-    **how: Any,
-) -> None:
-    """Begin, go on with, finish or update the run in a folder that is locked."""
-    features_of = opened.store.path.resolve() if opened.store else None
-    own = features_of == (out / runs.FEATURES).resolve()
-    done = runs.begin_run(out, asked, overwrite=overwrite, keep_features=own)
-    if done and not later:
-        change = opened.changes(out / runs.FEATURES, runs.read_record(out).get("state"))
-        if change:
-            raise _changed(out, change, asked["train"])
-    seconds: dict[str, float] = {}
-    begun = (out / runs.CHECKPOINT).exists() or (not done and (out / runs.MODEL).exists())
-    try:
-        with timed(seconds, "features"):
-            features = opened.features(
-                out / runs.FEATURES, parameters=features_asked(asked), as_begun=begun, **how
-            )
-    except SourceError:  # nothing was readable: leave nothing behind
-        if not done and not (out / runs.FEATURES).exists():
-            runs.tidy_run(out)
-        raise
-    known = truth(features)
-    check_width(questions["names"], features)
-    if not done:
-        _train(model, features, known, out, asked, seconds, about, questions, before)
-    elif later:
-        try:
-            update_run(out, features, known, asked, model, later, seconds, about, **questions)
-        except (OSError, SafetensorError) as error:  # the run is what it was
-            raise runs.unwritable(out, error) from error
-    if not done or not later:
-        write_page(out, features.images)
-    runs.tidy_run(out)
-
-
-def _train(
-    model: Any,
-    features: Features,
-    truth: Sequence[str | None] | None,
-    out: Path,
-    asked: dict[str, Any],
-    seconds: dict[str, float],
-    about: dict[str, Any],
-    questions: dict[str, Any],
-    before: Run | None,
-) -> None:
-    """Fit ``model`` and write everything of the run but its report."""
-    try:
-        with timed(seconds, "training"):
-            trained = fit(model, features, out, asked, model.verbose)
-        if before is not None:
-            go_on(model, features, before, out)
-        model.save(out / runs.MODEL)
-    except (OSError, SafetensorError) as error:
-        raise runs.unwritable(out, error) from error
-    record_run(
-        out,
-        features,
-        trained.looking,
-        model.labels_,
-        model.probabilities_,
-        truth,
-        asked,
-        trained.losses,
-        str(model.network_.device),
-        seconds,
-        about=about | trained.about,
-        others=trained.others,
-        **questions,
-    )
-
-
 def _nothing_to_do(
     out: Path, opened: OpenedSource, given: Sequence[str], later: str | None
 ) -> bool:
@@ -371,18 +280,5 @@ def _nothing_to_do(
         return False
     change = opened.changes(out / runs.FEATURES, record.get("state"))
     if change and later is None:
-        raise _changed(out, change, record["parameters"].get("train"))
+        raise source_changed(out, change, record["parameters"].get("train"))
     return not change
-
-
-def _changed(out: Path, change: str, train: str | None) -> RunError:
-    ways = (
-        "`mfavbs predict` answers what is new with the run's network"
-        if train == END_TO_END
-        else "update=True answers what is new with the run's network and keeps every label, "
-        "refit=True trains anew and keeps the numbers of the clusters"
-    )
-    return RunError(
-        f"The source has changed since the run in {out} was made of it: {change}. {ways}, "
-        "overwrite=True replaces the run."
-    )

@@ -7,8 +7,6 @@ are. Out: the number that each new cluster should bear; what grew, split, merged
 from typing import TypedDict
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import confusion_matrix
 
 # MONIC's thresholds (Spiliopoulou et al., KDD 2006): a cluster survives in the one that holds half
 # of its images; it has split where parts of a quarter and more hold half of it together.
@@ -50,6 +48,8 @@ def continue_numbers(before: np.ndarray, after: np.ndarray, k_before: int, k: in
     ndarray
         (k,) a permutation: new cluster ``j`` should bear the number ``numbers[j]``.
     """
+    from scipy.optimize import linear_sum_assignment  # not needed to refuse what cannot be done
+
     shared = _shared(before, after, k_before, k)  # (k_before, k)
     old, new = linear_sum_assignment(shared[:k], maximize=True)
     numbers = np.full(k, -1)
@@ -105,4 +105,6 @@ def _shared(before: np.ndarray, after: np.ndarray, k_before: int, k: int) -> np.
     n = max(k_before, k)
     if not len(before):
         return np.zeros((k_before, k), np.int64)
+    from sklearn.metrics import confusion_matrix
+
     return confusion_matrix(before, after, labels=np.arange(n))[:k_before, :k]
