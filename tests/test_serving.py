@@ -194,10 +194,10 @@ def test_as_a_process(run, photos, tmp_path):
                 break
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.1)
-        import httpx
+        import httpx2
 
         def ask(n):
-            found = httpx.post(f"{url}/predict", files=files(photos, [n]), timeout=60).json()
+            found = httpx2.post(f"{url}/predict", files=files(photos, [n]), timeout=60).json()
             return found["images"][0]["cluster"]
 
         with ThreadPoolExecutor(8) as pool:
