@@ -221,7 +221,7 @@ def cluster_images(
     if later and not (out / "run.json").exists():
         raise RunError(f"{out} holds no finished run to bring up to date; leave {later}= out.")
     if not overwrite and _nothing_to_do(out, opened, list(estimator), later):
-        hint = "" if vocabulary is None else f" `mfavbs report {out} --vocabulary` names it anew."
+        hint = "" if vocabulary is None else " `mfavbs report RUN --vocabulary` names it anew."
         warnings.warn(f"Nothing to do: {out} already holds this run.{hint}", stacklevel=2)
         return read_run(out)
     check_alone(out)

@@ -70,7 +70,7 @@ def network(tmp_path_factory):
 @pytest.fixture
 def on_device(monkeypatch):
     """Views are drawn by the device that encodes, in small parts."""
-    monkeypatch.setattr(mfavbs.features.embedding, "_DRAWN_BY_WORKERS", ())
+    monkeypatch.setattr(mfavbs.features.embedding, "DRAWN_BY_WORKERS", ())
     monkeypatch.setattr(mfavbs.features.parts, "_FORWARD", {"cpu": 4})
 
 
@@ -92,7 +92,7 @@ def cosines(a, b):
 
 def on_a_cpu(source, out, network, monkeypatch, **options):
     with monkeypatch.context() as patch:
-        patch.setattr(mfavbs.features.embedding, "_DRAWN_BY_WORKERS", ("cpu",))
+        patch.setattr(mfavbs.features.embedding, "DRAWN_BY_WORKERS", ("cpu",))
         return make(source, out, network, **options)
 
 
