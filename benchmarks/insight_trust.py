@@ -29,11 +29,11 @@ from mfavbs.insight import (
     agreement,
     chance_of_same_cluster,
     cluster_stability,
-    continue_numbers,
     heads_say,
     refit_heads,
 )
 from mfavbs.model import look
+from mfavbs.runs import continue_numbers
 
 PARTS = 4
 GROUPS = 10
