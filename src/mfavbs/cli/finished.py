@@ -71,7 +71,8 @@ def predict(
     )
     paths, clusters = read_clusters(folder)
     found = len({*clusters.tolist()} - {-1})
-    say(f"{counted(len(paths), 'image')} in {found:,} of the run's clusters")
+    n_in = int((clusters >= 0).sum())
+    say(f"{counted(n_in, 'image')} in {found:,} of the run's clusters")
     insight = read_json(folder / "insight.json") or {}
     if "none" in insight:
         say(f"{counted(insight['none']['n'], 'image')} in none of them, with -1 for a cluster")
