@@ -174,6 +174,9 @@ def test_a_run_of_features_takes_no_images(tmp_path):
     answer = client.post("/predict", files=[("images", ("a.png", encoded(red())))])
     assert (answer.status_code, "made from features" in answer.json()["detail"]) == (422, True)
     assert client.post("/predict", json={"features": features.tolist()}).status_code == 200
+    how = {"epochs": 1, "verbose": False, "device": "cpu", "with_map": False}
+    cluster_images(features, (2, 3), out=tmp_path / "found", **how)
+    assert Answering(tmp_path / "found", device="cpu").n_clusters in (2, 3)
     with pytest.raises(RunError):
         Answering(tmp_path)
 

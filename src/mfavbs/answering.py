@@ -49,7 +49,8 @@ class Answering:
     def __init__(self, run: str | Path, weights: Weights = None, device: str = "auto") -> None:
         check_device(device)
         folder = user_path(run)
-        self.record = read_run(folder).record
+        read = read_run(folder)
+        self.record = read.record
         asked = self.record["parameters"]
         if asked.get("train", FROZEN) != FROZEN:
             raise RunError(
@@ -62,7 +63,7 @@ class Answering:
         self._encode = self._encoding(weights, device)
         self._kept = runs.read_reference(folder)
         self._model = MFAVBsClustering.load(folder / runs.MODEL, device)
-        self.n_clusters = int(asked["n_clusters"])
+        self.n_clusters = int(read.metrics["n_clusters"])  # what was asked for may be "auto"
 
     def _encoding(self, weights: Weights, device: str) -> Any:
         """What encodes images; None for a run of features."""
@@ -84,11 +85,6 @@ class Answering:
         )
         memory = fitted.get("image_memory", IMAGE_MEMORY)
         return DirectEncoding(encoder, views, recorded_range(fitted), memory)
-
-    @property
-    def takes_images(self) -> bool:
-        """Whether it answers images; else it answers features alone."""
-        return self._encode is not None
 
     def images(self, contents: Sequence[tuple[str, bytes]]) -> list[Answer]:
         """Cluster images by the bytes of their files.
@@ -123,7 +119,7 @@ class Answering:
             probabilities = self._model.predict_proba(features)
             confidence, more = probabilities.max(axis=1), {}
             if self._kept:  # a run of an earlier version has nothing to compare with
-                outlier, confidence = how_sure(self._model, features, probabilities, self._kept)
+                _, outlier, confidence = how_sure(self._model, features, probabilities, self._kept)
                 more = {"outlier": outlier}
         return [
             {"cluster": int(p.argmax()), "confidence": float(sure), "probabilities": p.tolist()}

@@ -72,10 +72,10 @@ def judge(
         return Judged(clusters, {}, {})
     columns: dict[str, pa.Array] = {}
     insight: dict[str, Any] = {"schema": 1}
-    p, trust = how_sure(model, features.array, probabilities, kept)
+    seen, p, trust = how_sure(model, features.array, probabilities, kept)
     columns["outlier"] = pa.array(p, pa.float32())
     columns["trust"] = pa.array(trust)
-    insight["drift"] = _drift(model, features.array, clusters, p, kept, probabilities.shape[1])
+    insight["drift"] = _drift(seen, clusters, p, kept, probabilities.shape[1])
     if none_rate is not None:
         none = p <= none_rate
         clusters = np.where(none, NONE, clusters)
@@ -85,8 +85,8 @@ def judge(
 
 def how_sure(
     model: "MFAVBsClustering", array: np.ndarray, probabilities: np.ndarray, kept: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each new image the p-value of belonging to the run's, and how sure its cluster is.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each new image as the encoder sees it, whether it belongs to the run's, how sure it is.
 
     Parameters
     ----------
@@ -100,19 +100,21 @@ def how_sure(
     Returns
     -------
     tuple of ndarray
-        (n,) in (0, 1], and (n,) the chance of the same cluster in a refit.
+        (n, f) mean features, (n,) p-values of belonging to the run's images, in (0, 1], and (n,)
+        the chance of the same cluster in a refit.
     """
     from mfavbs.insight import agreement, chance_of_same_cluster, heads_say, p_values, strangeness
     from mfavbs.model import look, mean_features
 
     reference = _reference(kept)
-    p = p_values(strangeness(mean_features(model, array), reference), reference.strangeness)
+    seen = mean_features(model, array)
+    p = p_values(strangeness(seen, reference), reference.strangeness)
     centres, clusters = kept["centres"], probabilities.argmax(axis=1)  # (b, k, d), (n,)
     agree = agreement(clusters, heads_say(look(model, array).embeddings, centres))
     trust = chance_of_same_cluster(
         clusters, probabilities, agree, len(centres), float(kept["agreement"][0])
     )
-    return p, trust
+    return seen, p, trust
 
 
 def _reference(kept: dict[str, np.ndarray]) -> "Reference":
@@ -122,8 +124,7 @@ def _reference(kept: dict[str, np.ndarray]) -> "Reference":
 
 
 def _drift(
-    model: "MFAVBsClustering",
-    array: np.ndarray,
+    seen: np.ndarray,
     clusters: np.ndarray,
     p: np.ndarray,
     kept: dict[str, np.ndarray],
@@ -131,9 +132,8 @@ def _drift(
 ) -> Any:
     """How all new images together differ from the run's."""
     from mfavbs.insight import find_drift
-    from mfavbs.model import mean_features
 
-    reference, seen = _reference(kept), mean_features(model, array)
+    reference = _reference(kept)
     return find_drift(seen, reference.features, clusters, reference.clusters, p, k)
 
 

@@ -14,6 +14,8 @@ from mfavbs.images import open_images, read_image
 @pytest.mark.parametrize("name", ["x.parquet", "file.arrow", "stream.arrow"])
 def test_the_layout_of_datasets(tmp_path, name):
     table = datasets_table(PICTURES, ["a.png", None, "../b/a.png"], [1, 0, 1])
+    unlabelled = datasets_table(PICTURES, "abc", [-1, 0, 7])
+    assert open_images(written(unlabelled, tmp_path / f"test-{name}")).labels is None
     images = open_images(written(table, tmp_path / name))
     assert (images.kind, images.location) == ("table", str(tmp_path / name))
     assert images.keys == ["a.png", "1", "b/a.png"]

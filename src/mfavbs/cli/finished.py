@@ -107,7 +107,7 @@ def evaluate(
 def report(
     run: RunArgument,
     images: Annotated[
-        Path | None, typer.Option(metavar="SOURCE", help="Where the images lie now.")
+        str | None, typer.Option(metavar="SOURCE", help="Where the images lie now.")
     ] = None,
     names: Annotated[
         list[str] | None,

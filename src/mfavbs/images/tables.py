@@ -91,7 +91,10 @@ class Table(Images):
             return None
         values = self._all("label") or []
         names = _names_of_labels(schema)
-        return [None if v is None else names[v] if names and v >= 0 else str(v) for v in values]
+        if names is None:
+            return [None if value is None else str(value) for value in values]
+        known = dict(enumerate(names))  # -1 is none, as in the test splits of `datasets`
+        return [known.get(value) for value in values]
 
     def _all(self, column: str) -> list[Any] | None:
         """A small column, whole; None where the file has none of this name."""
