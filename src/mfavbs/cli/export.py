@@ -34,7 +34,7 @@ def export(
         ),
     ] = "auto",
     images: Annotated[
-        Path | None, typer.Option(metavar="SOURCE", help="Where the images lie now.")
+        str | None, typer.Option(metavar="SOURCE", help="Where the images lie now.")
     ] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mfavbs.encoders import CombinedEncoder, Encoder
-from mfavbs.errors import ImageError
 from mfavbs.features.cache import FeatureCache
 from mfavbs.features.embedding import DRAWN_BY_WORKERS
 from mfavbs.features.encoding import Encoding
 from mfavbs.features.parts import Part, batch_size
 from mfavbs.features.reading import ImageViews
-from mfavbs.images import IMAGE_MEMORY, Images, Range, Views
+from mfavbs.images import IMAGE_MEMORY, Images, Range, Views, not_empty
 
 
 class Contents(Images):
@@ -30,9 +29,7 @@ class Contents(Images):
         return len(self._contents[row]), 0.0
 
     def read(self, row: int) -> bytes:
-        if not self._contents[row]:
-            raise ImageError("empty file (0 bytes)")
-        return self._contents[row]
+        return not_empty(self._contents[row])
 
 
 class DirectEncoding:

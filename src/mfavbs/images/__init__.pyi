@@ -1,7 +1,7 @@
 from .arrays import is_of_images, is_of_paths
 from .augmenting import AUGMENTS, views_of
 from .batched import ELEMENTS, views_of_bases
-from .candidates import Images, folder_labels
+from .candidates import Images, folder_labels, not_empty
 from .dates import day_taken
 from .decoding import content_hash, decode
 from .finding import HEIF_SUFFIXES, RAW_SUFFIXES, SUFFIXES
@@ -42,6 +42,7 @@ __all__ = [
     "is_url",
     "look_of",
     "measure_range",
+    "not_empty",
     "open_images",
     "picture_of",
     "read_content",

@@ -114,7 +114,7 @@ def _from_url(url: str, exclude: Sequence[str]) -> Images:
             return _not_none(open_archive(url, exclude))
         return _not_none(Shards(without_secrets(url), zip(names_of(places), places), exclude))
     images = Remote(url, exclude)
-    archives = [key for key in images.archives if is_archive(key)]
+    archives = [key for key in images.others if is_archive(key)]
     if not len(images) and archives:
         base = url.rstrip("/")
         return _not_none(Shards(images.location, [(k, f"{base}/{k}") for k in archives], exclude))

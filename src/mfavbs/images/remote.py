@@ -20,7 +20,7 @@ class Remote(Images):
         self._url = url
         self._connected: Any = None
         self._pid = -1
-        found, skipped, self.archives = self._listed(exclude)
+        found, skipped, self.others = self._listed(exclude)
         super().__init__(without_secrets(url), found, skipped.rows())
         self._paths = [path for path, _, _ in found.values()]
         self._stats = [(size, time) for _, size, time in found.values()]
@@ -28,7 +28,7 @@ class Remote(Images):
     def _listed(
         self, exclude: Sequence[str]
     ) -> tuple[dict[str, tuple[str, int, float]], Skipped, list[str]]:
-        """Candidates by key, what is left out, and the keys of archives."""
+        """Candidates by key, what is left out, and names of what is no image."""
         files, root = file_system(self._url)
         shown = without_secrets(self._url)
         try:
@@ -37,18 +37,18 @@ class Remote(Images):
             raise SourceError(f"{shown} cannot be listed: {error}") from error
         found: dict[str, tuple[str, int, float]] = {}
         skipped = Skipped()
-        archives = []
+        others = []
         for path, info in sorted(entries.items()):
             given = utf8(path.removeprefix(root.rstrip("/")).strip("/")) or os.path.basename(path)
             place, why = left_out_within(given.split("/"), exclude)
             if why:
                 skipped.add(place, why)
             elif no_image := why_no_image(given):
-                archives.append(given)
+                others.append(given)
                 skipped.add(given, no_image)
             else:
                 found[free_key(given, found)] = (path, *stat_of(info))
-        return found, skipped, archives
+        return found, skipped, others
 
     def _files(self) -> Any:
         # One connection a process: what a fork copies of the parent's answers to neither.

@@ -50,7 +50,6 @@ class Shards(Images):
         location: str,
         shards: Iterable[tuple[str, str]],
         exclude: Sequence[str] = (),
-        skipped: Sequence[tuple[str, str]] = (),
     ) -> None:
         parts = []
         for name, place in shards:
@@ -60,7 +59,7 @@ class Shards(Images):
         self._rows = [(part, row) for _, part in parts for row in range(len(part))]
         keys = [f"{name}/{key}" for name, part in parts for key in part.keys]
         inside = [(f"{name}/{path}", why) for name, part in parts for path, why in part.skipped]
-        super().__init__(location, keys, [*skipped, *inside])
+        super().__init__(location, keys, inside)
         if parts and all(part.labels is not None for _, part in parts):
             self.labels = [label for _, part in parts for label in part.labels or ()]
 

@@ -56,8 +56,9 @@ class Table(Images):
             groups = [
                 file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)
             ]
-            return _picture_column(file.schema_arrow, self._path), groups
-        return _picture_column(file.schema, self._path), [len(batch) for batch in file.to_batches()]
+        else:
+            groups = [len(batch) for batch in file.to_batches()]
+        return _picture_column(_schema(file), self._path), groups
 
     def _named(self, exclude: Sequence[str]) -> tuple[dict[str, int], Skipped]:
         """Row of each key; labels are noted where the table has them."""
@@ -83,7 +84,7 @@ class Table(Images):
     def _labels(self) -> list[str | None] | None:
         """The column ``label`` in words, where there is one of words or of numbers with names."""
         file = self._opened()
-        schema = file.schema_arrow if isinstance(file, pq.ParquetFile) else file.schema
+        schema = _schema(file)
         if "label" not in schema.names:
             return None
         kind = schema.field("label").type
@@ -100,7 +101,7 @@ class Table(Images):
         """A small column, whole; None where the file has none of this name."""
         file = self._opened()
         name, _, part = column.partition(".")
-        schema = file.schema_arrow if isinstance(file, pq.ParquetFile) else file.schema
+        schema = _schema(file)
         kind = schema.field(name).type
         if part and (not pa.types.is_struct(kind) or kind.get_field_index(part) < 0):
             return None
@@ -171,6 +172,10 @@ def _open(path: str) -> pq.ParquetFile | pa.Table:
     except pa.ArrowInvalid:  # `datasets` caches streams
         source.seek(0)
         return pa.ipc.open_stream(source).read_all()
+
+
+def _schema(file: pq.ParquetFile | pa.Table) -> pa.Schema:
+    return file.schema_arrow if isinstance(file, pq.ParquetFile) else file.schema
 
 
 def _picture_column(schema: pa.Schema, path: str) -> str:
