@@ -10,7 +10,6 @@ store is what it was, and the same call goes on from there, to the same bytes.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,15 @@ from mfavbs.devices import pick_device
 from mfavbs.encoders import CombinedEncoder, Encoder
 from mfavbs.errors import SourceError, StoreError
 from mfavbs.features.cache import FeatureCache
-from mfavbs.features.encoding import Encoding, ahead
+from mfavbs.features.encoding import Encoding
 from mfavbs.features.listing import compare
+from mfavbs.features.locally import Engine, Work, encoded_here
 from mfavbs.features.parts import Part, batch_size
 from mfavbs.features.pieces import PIECES, Pieces, Seen
 from mfavbs.features.reading import ImageViews
 from mfavbs.features.state import read_seen, segment_places, tidy, write_state
 from mfavbs.features.store import SCHEMA, FeatureStore, check_store
-from mfavbs.features.workers import encoder_threads, may_have_workers, parts_of, workers_for
+from mfavbs.features.workers import may_have_workers
 from mfavbs.files import read_json, user_path, write_json
 from mfavbs.images import (
     IMAGE_MEMORY,
@@ -41,7 +41,6 @@ from mfavbs.locking import alone_in
 from mfavbs.progress import Progress, say
 
 DRAWN_BY_WORKERS = ("cpu",)  # an accelerator draws views itself, faster than it encodes them
-_AHEAD = 4  # parts that are encoded while the one before is written
 
 
 def embed(
@@ -59,6 +58,7 @@ def embed(
     cache: str | Path | None = None,
     device: str = "auto",
     n_workers: int | None = None,
+    engine: Engine = encoded_here,
     verbose: bool = True,
 ) -> FeatureStore:
     """Encode ``n_views`` views of every image into the feature store ``out``, or update it.
@@ -101,6 +101,9 @@ def embed(
     n_workers
         Processes that decode and augment; 0 does both in this one. By default so many that the
         encoder need not wait for them.
+    engine
+        What reads and encodes; by default this machine, see :mod:`mfavbs.engines` for others. The
+        store is the same, and a call that was interrupted may go on by another.
     verbose
         Show progress on stderr.
 
@@ -155,7 +158,7 @@ def embed(
                     *(images, views, grey_levels, image_memory, known, shared),
                     drawn_here=drawn_here,
                 )
-                _encode(dataset, missing, encoder, pieces, n_workers, verbose)
+                _encode(dataset, missing, encoder, pieces, n_workers, engine, verbose)
             write_state(out, images, about, pieces.seen | kept, former, pieces)
         tidy(out)
     return FeatureStore.open(out)
@@ -219,24 +222,17 @@ def _encode(
     encoder: Encoder | CombinedEncoder,
     pieces: Pieces,
     n_workers: int | None,
+    engine: Engine,
     verbose: bool,
 ) -> None:
     """Put what comes of ``rows`` into ``pieces``."""
-    n, device = len(dataset.images), encoder.device.type
-    step = batch_size(encoder, dataset.views.n_views)
+    n, step = len(dataset.images), batch_size(encoder, dataset.views.n_views)
     batches = [rows[i : i + step] for i in range(0, len(rows), step)]
-    if n_workers is None:
-        n_workers = min(len(batches), workers_for(device)) if may_have_workers() else 0
     encoding = Encoding(encoder, dataset.views)
     with (
-        ThreadPoolExecutor(1) as pool,  # ends after the workers that it waits for
-        parts_of(dataset, batches, n_workers, pinned=device == "cuda") as parts,
+        engine(Work(dataset, batches, encoding, n_workers)) as encoded,
         Progress("embedding", n, "images", n - len(rows), show=verbose) as progress,
-        encoder_threads(device, n_workers),
     ):
-        encoded = encoding.encoded(parts)
-        if n_workers and not dataset.drawn_here:  # else this thread reads, by way of the cache
-            encoded = ahead(pool, encoded, _AHEAD)
         try:
             for part, some in zip(encoded, batches):
                 for made in _with_cached(part, some, dataset, encoding):
@@ -245,7 +241,6 @@ def _encode(
                 if pieces.flushed:
                     dataset.cache.flush()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
             pieces.flush()
             dataset.cache.flush()
 
