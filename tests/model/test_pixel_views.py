@@ -119,3 +119,11 @@ def test_a_memory_map_is_read_a_batch_at_a_time(tmp_path):
 def test_arrays_that_do_not_go_together_are_refused(pixels, crops, features, text):
     with pytest.raises(SourceError, match=text):
         PixelViews(pixels, crops, features, EDGE, CPU)
+
+
+def test_features_that_lie_on_a_device_are_told_as_those_that_do_not():
+    here, there = some(rows=np.array([4, 9, 20])), some(rows=np.array([4, 9, 20]))
+    there.features = torch.from_numpy(TOKENS)  # as on a GPU with the room
+    for ask in (lambda views: draw(views, [2, 0], [1, 2], [0, 3]), lambda views: views.stored([1])):
+        for one, other in zip(ask(here), ask(there), strict=True):
+            assert torch.equal(one.feature, other.feature)

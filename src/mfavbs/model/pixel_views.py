@@ -4,6 +4,8 @@ In: pixels (n, h, w, 3) uint8, crops (n, v, m) and features (n, v, t, f) of the 
 Out: pairs of views of a batch, in fresh colours; or the stored views as they are.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,13 +54,11 @@ class PixelViews:
     ) -> None:
         _check(pixels, crops, features)
         self.crops = crops
-        self.features = features
         self.image_size = image_size
         self.device = device
         self.rows = np.arange(len(pixels)) if rows is None else rows
-        self.pixels: np.ndarray | Tensor = pixels
-        if device.type != "cpu" and fits(device, pixels.nbytes):
-            self.pixels = _copied(pixels, device)
+        self.pixels = _placed(pixels, device)
+        self.features = None if features is None else _placed(features, device)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -132,15 +132,23 @@ class PixelViews:
     def _features(self, image: np.ndarray, which: np.ndarray) -> Tensor:
         if self.features is None:
             return torch.zeros(*which.shape, 0, device=self.device)
+        if isinstance(self.features, Tensor):
+            rows, places = (on_device(x, self.device) for x in (self.rows[image], which))
+            return self.features[rows[:, None], places, 0].float()  # (b, v, f)
         features = self.features[self.rows[image]][:, :, 0]  # (b, v, f)
         found = np.take_along_axis(features, which[:, :, None], axis=1)
         return on_device(np.ascontiguousarray(found, np.float32), self.device)
 
 
-def _copied(pixels: np.ndarray, device: torch.device) -> Tensor:
-    there = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
-    for start in range(0, len(pixels), _CHUNK):
-        there[start : start + _CHUNK] = on_device(np.array(pixels[start : start + _CHUNK]), device)
+def _placed(array: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """The same on the device, where that is not the CPU and has the room."""
+    n_bytes = math.prod(array.shape) * array.dtype.itemsize
+    if device.type == "cpu" or not fits(device, n_bytes):
+        return array
+    kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    there = torch.empty(array.shape, dtype=kind, device=device)
+    for start in range(0, len(array), _CHUNK):
+        there[start : start + _CHUNK] = on_device(np.array(array[start : start + _CHUNK]), device)
     return there
 
 
