@@ -4,9 +4,11 @@ from .encoders import load_encoder
 from .errors import MfavbsError
 from .exporting import export_run
 from .features import FeatureStore, embed
+from .foretelling import Plan
 from .images import open_images
 from .metrics import score
 from .model import FAVB, MFAVBs, MFAVBsClustering, ViT
+from .planning import plan
 from .prediction import predict_images
 from .runs import Run
 
@@ -18,6 +20,7 @@ __all__ = [
     "MFAVBs",
     "MFAVBsClustering",
     "MfavbsError",
+    "Plan",
     "Run",
     "ViT",
     "cluster_images",
@@ -26,6 +29,7 @@ __all__ = [
     "load_encoder",
     "open_dataset",
     "open_images",
+    "plan",
     "predict_images",
     "score",
 ]

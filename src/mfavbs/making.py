@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from mfavbs import runs
+from mfavbs.announcing import Announcement
 from mfavbs.continuing import go_on
 from mfavbs.errors import RunError, SourceError
 from mfavbs.progress import timed
@@ -66,10 +67,19 @@ def make_run(
             raise source_changed(out, change, asked["train"])
     seconds: dict[str, float] = {}
     begun = (out / runs.CHECKPOINT).exists() or (not done and (out / runs.MODEL).exists())
+    announce = Announcement(
+        *(len(opened.keys), model, asked, questions["skip"]),
+        stored=opened.images is not None,
+        show=how["verbose"] and not done,
+    )
     try:
         with timed(seconds, "features"):
             features = opened.features(
-                out / runs.FEATURES, parameters=features_asked(asked), as_begun=begun, **how
+                out / runs.FEATURES,
+                parameters=features_asked(asked),
+                as_begun=begun,
+                foretell=announce,
+                **how,
             )
     except SourceError:  # nothing was readable: leave nothing behind
         if not done and not (out / runs.FEATURES).exists():
@@ -78,6 +88,7 @@ def make_run(
     known = truth(features)
     check_width(questions["names"], features)
     if not done:
+        announce(0.0, features.array.shape[1:])
         _train(model, features, known, out, asked, seconds, about, questions, before)
     elif later:
         try:

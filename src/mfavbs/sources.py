@@ -30,6 +30,7 @@ from mfavbs.images import (
 
 if TYPE_CHECKING:  # what imports torch is imported when images are encoded
     from mfavbs.encoders import CombinedEncoder, Encoder
+    from mfavbs.features import Foretell
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 # Which views were drawn beside the clean one, and whether in float32 or bfloat16: features of the
@@ -108,6 +109,7 @@ class ImageSource:
         as_begun: bool = False,
         cache: str | Path | None = None,
         n_workers: int | None = None,
+        foretell: "Foretell | None" = None,
         verbose: bool = True,
         device: str = "auto",
     ) -> Features:
@@ -142,6 +144,7 @@ class ImageSource:
             cache=cache,
             device=device,
             n_workers=n_workers,
+            foretell=foretell,
             verbose=verbose,
         )
         return _features_of_store(made, images)

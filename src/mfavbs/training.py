@@ -148,6 +148,14 @@ def checked_model(
     return model
 
 
+def frozen_parameters(model: Any) -> dict[str, Any]:
+    """Parameters of the run on features that a model is, or starts from."""
+    if not hasattr(model, "frozen"):
+        return model.get_params(deep=False)
+    shared = ("n_neighbors", "n_attention_heads", "dim", "device", "random_state", "verbose")
+    return {name: getattr(model, name) for name in shared}
+
+
 def parameters_of(model: Any) -> dict[str, Any]:
     """What an interrupted run must agree on of a model, as JSON has it."""
     # Where it is computed is nothing of that; the rest is recorded under other names.
@@ -251,9 +259,7 @@ def _frozen(model: Any, features: Features, folder: Path, n_clusters: Number) ->
         frozen = MFAVBsClustering.load(folder, model.device)
     except RunError:  # there is none, or a kill has left a part of it
         folder.mkdir(parents=True, exist_ok=True)
-        shared = ("n_neighbors", "n_attention_heads", "dim", "device", "random_state", "verbose")
-        parameters = {name: getattr(model, name) for name in shared}
-        frozen = MFAVBsClustering(n_clusters, **parameters)
+        frozen = MFAVBsClustering(n_clusters, **frozen_parameters(model))
         frozen.fit(features.array, checkpoint=checkpoint)
         frozen.save(folder)
     checkpoint.unlink(missing_ok=True)

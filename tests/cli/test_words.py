@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import mfavbs
 from mfavbs.cli.app import app
@@ -25,7 +26,7 @@ from mfavbs.cli.words import as_options, flags_of
     ],
 )  # fmt: skip
 def test_arguments_are_named_as_they_are_given(message: str, expected: str) -> None:
-    assert as_options(message, flags_of(app)) == expected
+    assert as_options(message, flags_of(get_command(app))) == expected
 
 
 SRC = Path(mfavbs.__file__).parent

@@ -21,6 +21,7 @@ from mfavbs.cli.export import export
 from mfavbs.cli.finished import evaluate, predict, report
 from mfavbs.cli.options import joined_range
 from mfavbs.cli.output import say
+from mfavbs.cli.plan import plan
 from mfavbs.cli.serve import serve
 from mfavbs.cli.words import as_options, flags_of
 from mfavbs.errors import MfavbsError
@@ -56,7 +57,7 @@ def _options(
     leave_to_first_process()
 
 
-for command in (demo, cluster, embed, predict, evaluate, report, export, serve, bench, cache):
+for command in (demo, plan, cluster, embed, predict, evaluate, report, export, serve, bench, cache):
     app.command()(command)
 
 
@@ -81,9 +82,9 @@ def main() -> None:
 def _fail(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    say(f"Error: {as_options(message, flags_of(app))}")
+    say(f"Error: {as_options(message, flags_of(typer.main.get_command(app)))}")
     sys.exit(1)
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    say(f"Warning: {as_options(str(message), flags_of(app))}")
+    say(f"Warning: {as_options(str(message), flags_of(typer.main.get_command(app)))}")

@@ -8,16 +8,21 @@ import typer
 from mfavbs.cli.options import (
     DEFAULT_ENCODER,
     IMAGE_MEMORY,
+    AnchorOption,
     AugmentOption,
     CacheOption,
     DeviceOption,
     EncoderOption,
+    EpochsOption,
     ExcludeOption,
     FitOption,
     GridOption,
     ImageMemoryOption,
     ImageSizeOption,
     JsonOption,
+    MapOption,
+    NumberOption,
+    ObjectiveOption,
     QuietOption,
     RangeOption,
     ResolutionOption,
@@ -29,7 +34,7 @@ from mfavbs.cli.options import (
     VocabularyOption,
     WeightsOption,
     WorkersOption,
-    one_of,
+    checked_objective,
     parsed_number,
     parsed_range,
 )
@@ -37,8 +42,6 @@ from mfavbs.cli.output import Say, report_run, say_changes, unless
 from mfavbs.files import output_name
 from mfavbs.images import without_secrets
 from mfavbs.model import Number
-
-_OBJECTIVES = ("disjoint", "paper")
 
 
 def demo(
@@ -72,48 +75,24 @@ def demo(
 
 def cluster(
     source: SourceArgument,
-    n_clusters: Annotated[
-        str | None,
-        typer.Option(
-            "-k",
-            "--n-clusters",
-            metavar="K|auto|LOW:HIGH",
-            help="Clusters, 2 or more; auto and a range as 5:60 find how many there are.",
-            autocompletion=one_of("auto"),
-        ),
-    ] = None,
+    n_clusters: NumberOption = None,
     out: Annotated[Path | None, typer.Option(help="Default: mfavbs-NAME in this folder.")] = None,
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
     train: TrainOption = "frozen",
     resolution: ResolutionOption = None,
-    anchor: Annotated[
-        bool,
-        typer.Option(
-            "--anchor/--no-anchor",
-            help="End to end: tell the network the encoder's features; without, no encoder is "
-            "needed.",
-        ),
-    ] = True,
+    anchor: AnchorOption = True,
     n_views: ViewsOption = 5,
     augment: AugmentOption = "default",
     grid: GridOption = 0,
     exclude: ExcludeOption = None,
     fit: FitOption = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Default: by the number of images.")
-    ] = None,
+    epochs: EpochsOption = None,
     value_range: RangeOption = "type",
     image_memory: ImageMemoryOption = IMAGE_MEMORY,
     seed: SeedOption = 0,
-    objective: Annotated[
-        str,
-        typer.Option(
-            help="disjoint, or paper: the method as arXiv 2511.08883 has it.",
-            autocompletion=one_of(*_OBJECTIVES),
-        ),
-    ] = "disjoint",
+    objective: ObjectiveOption = "disjoint",
     labels_from_folders: Annotated[
         bool, typer.Option("--labels-from-folders", help="Score against the sub-folders' names.")
     ] = False,
@@ -142,9 +121,7 @@ def cluster(
     ] = False,
     vocabulary: VocabularyOption = None,
     vocabulary_vectors: VectorsOption = None,
-    with_map: Annotated[
-        bool, typer.Option("--map/--no-map", help="Place all images on a plane, for the report.")
-    ] = True,
+    with_map: MapOption = True,
     cache: CacheOption = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
@@ -155,10 +132,7 @@ def cluster(
     if back:
         _go_back(Path(source), unless(quiet), as_json)
         return
-    if objective not in _OBJECTIVES:
-        raise typer.BadParameter(
-            f"{objective!r} is not disjoint or paper", param_hint="--objective"
-        )
+    checked_objective(objective)
     out = out or Path(f"mfavbs-{output_name(without_secrets(source))}")
     number = parsed_number(n_clusters)
     if number is None:

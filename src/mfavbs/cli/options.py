@@ -78,6 +78,35 @@ ResolutionOption = Annotated[
         help="End to end: edge of a view, 64 by default; a multiple of 16, or of 4 below 64.",
     ),
 ]
+NumberOption = Annotated[
+    str | None,
+    typer.Option(
+        "-k",
+        "--n-clusters",
+        metavar="K|auto|LOW:HIGH",
+        help="Clusters, 2 or more; auto and a range as 5:60 find how many there are.",
+        autocompletion=one_of("auto"),
+    ),
+]
+AnchorOption = Annotated[
+    bool,
+    typer.Option(
+        "--anchor/--no-anchor",
+        help="End to end: tell the network the encoder's features; without, no encoder is needed.",
+    ),
+]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Default: by the number of images.")]
+OBJECTIVES = ("disjoint", "paper")
+ObjectiveOption = Annotated[
+    str,
+    typer.Option(
+        help="disjoint, or paper: the method as arXiv 2511.08883 has it.",
+        autocompletion=one_of(*OBJECTIVES),
+    ),
+]
+MapOption = Annotated[
+    bool, typer.Option("--map/--no-map", help="Place all images on a plane, for the report.")
+]
 GridOption = Annotated[
     int, typer.Option(min=0, help="Add the patch tokens, averaged to GRID x GRID.")
 ]
@@ -194,6 +223,15 @@ def parsed_number(text: str | None) -> Number | None:
         raise typer.BadParameter(
             f"{text!r} is no number of clusters, auto, or a range as 5:60", param_hint="-k"
         ) from error
+
+
+def checked_objective(objective: str) -> str:
+    """What ``--objective`` was given."""
+    if objective not in OBJECTIVES:
+        raise typer.BadParameter(
+            f"{objective!r} is not disjoint or paper", param_hint="--objective"
+        )
+    return objective
 
 
 def _is_number(word: str) -> bool:

@@ -7,14 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
 _VALUE = r"""'[^']*'|"[^"]*"|[^\s,;:()'"]*[^\s,;:()'".]"""
 
 
-def flags_of(app: typer.Typer) -> dict[str, str]:
-    """The option of every parameter of every command, by the name that Python has for it."""
-    group: Any = typer.main.get_command(app)
+def flags_of(group: Any) -> dict[str, str]:
+    """The option of every parameter of every command of a group, by Python's name for it."""
     parameters = [p for command in group.commands.values() for p in command.params]
     return {p.name: p.opts[0] for p in parameters if p.param_type_name == "option"}
 

@@ -68,13 +68,22 @@ class FeatureCache:
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, asked: str | os.PathLike[str] | None, recipe: Mapping[str, Any]
+        cls,
+        asked: str | os.PathLike[str] | None,
+        recipe: Mapping[str, Any],
+        *,
+        writes: bool = True,
     ) -> "Iterator[FeatureCache]":
-        """The cache that was asked for, see :func:`mfavbs.embed`, until the block ends."""
+        """The cache that was asked for, see :func:`mfavbs.embed`, until the block ends.
+
+        Without ``writes`` it is read as it is, and no file is made.
+        """
         folder = cache_folder(asked)
         cache = cls() if folder is None else cls(file_of(folder, recipe), recipe)
         with contextlib.closing(cache):
-            cache._begin()
+            if writes:
+                cache._begin()
+            cache._writes &= writes
             yield cache
 
     def __getstate__(self) -> dict[str, Any]:

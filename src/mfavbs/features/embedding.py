@@ -25,6 +25,7 @@ from mfavbs.features.pieces import PIECES, Pieces, Seen
 from mfavbs.features.reading import ImageViews
 from mfavbs.features.state import read_seen, segment_places, tidy, write_state
 from mfavbs.features.store import SCHEMA, FeatureStore, check_store
+from mfavbs.features.watching import Foretell, Watch
 from mfavbs.features.workers import may_have_workers
 from mfavbs.files import read_json, user_path, write_json
 from mfavbs.images import (
@@ -59,6 +60,7 @@ def embed(
     device: str = "auto",
     n_workers: int | None = None,
     engine: Engine = encoded_here,
+    foretell: Foretell | None = None,
     verbose: bool = True,
 ) -> FeatureStore:
     """Encode ``n_views`` views of every image into the feature store ``out``, or update it.
@@ -104,6 +106,9 @@ def embed(
     engine
         What reads and encodes; by default this machine, see :mod:`mfavbs.engines` for others. The
         store is the same, and a call that was interrupted may go on by another.
+    foretell
+        Called once, when encoding has gone on for some seconds: with the seconds that all of it
+        will take, and the shape (v, t, d) of an image's features.
     verbose
         Show progress on stderr.
 
@@ -130,7 +135,7 @@ def embed(
     )
     check_store(out, {})
     with alone_in(out, StoreError), _explained(out):
-        decoding = _decoding(images, out, checked_range(value_range), image_memory)
+        decoding = decoding_of(images, out, checked_range(value_range), image_memory)
         made_by = recipe(encoder, views) | decoding
         about = {
             "schema": SCHEMA,
@@ -158,7 +163,7 @@ def embed(
                     *(images, views, grey_levels, image_memory, known, shared),
                     drawn_here=drawn_here,
                 )
-                _encode(dataset, missing, encoder, pieces, n_workers, engine, verbose)
+                _encode(dataset, missing, encoder, pieces, n_workers, engine, foretell, verbose)
             write_state(out, images, about, pieces.seen | kept, former, pieces)
         tidy(out)
     return FeatureStore.open(out)
@@ -172,15 +177,17 @@ def recipe(encoder: Encoder | CombinedEncoder, views: Views) -> dict[str, Any]:
     return encoder.recipe | views.recipe
 
 
-def _decoding(
-    images: Images, out: Path, value_range: str | Range, image_memory: int
+def decoding_of(
+    images: Images, out: Path | None, value_range: str | Range, image_memory: int
 ) -> dict[str, Any]:
-    """How images are decoded, as the store records it; what was once measured is kept."""
+    """How images are decoded, as a store records it; what was once measured for it is kept."""
     if isinstance(value_range, tuple):
         return {"range_rule": "given", "range": list(value_range), "image_memory": image_memory}
     found: Any = "type"
     if value_range == "auto":
-        begun = read_json(out / "store.json") or read_json(out / "progress.json") or {}
+        begun = {}
+        if out is not None:
+            begun = read_json(out / "store.json") or read_json(out / "progress.json") or {}
         if begun.get("range_rule") == "auto":
             found = begun["range"]
         else:
@@ -207,6 +214,13 @@ def _kept(images: Images, seen: Mapping[str, Seen]) -> dict[str, Seen]:
     return found
 
 
+def had_already(images: Images, out: Path) -> dict[str, Seen]:
+    """What the store ``out``, finished or begun, knows of candidates that are as they were."""
+    former = read_json(out / "store.json")
+    before = read_seen(out, former) if former else {}
+    return _kept(images, before | Pieces.open(out / PIECES).seen)
+
+
 def _known(
     out: Path, former: dict[str, Any] | None, before: Mapping[str, Seen], pieces: Pieces
 ) -> dict[str, str | None]:
@@ -223,12 +237,14 @@ def _encode(
     pieces: Pieces,
     n_workers: int | None,
     engine: Engine,
+    foretell: Foretell | None,
     verbose: bool,
 ) -> None:
     """Put what comes of ``rows`` into ``pieces``."""
     n, step = len(dataset.images), batch_size(encoder, dataset.views.n_views)
     batches = [rows[i : i + step] for i in range(0, len(rows), step)]
     encoding = Encoding(encoder, dataset.views)
+    watch = Watch(foretell, len(rows))
     with (
         engine(Work(dataset, batches, encoding, n_workers)) as encoded,
         Progress("embedding", n, "images", n - len(rows), show=verbose) as progress,
@@ -238,6 +254,7 @@ def _encode(
                 for made in _with_cached(part, some, dataset, encoding):
                     pieces.add(made.seen, made.hashes, made.features, made.looks)
                     progress.advance(len(made.seen))
+                    watch(made)
                 if pieces.flushed:
                     dataset.cache.flush()
         finally:

@@ -3,6 +3,7 @@ from .assignment import assign, average_with_neighbours, decide
 from .blocks import FAVB, MFAVBs, ViT
 from .copies import find_copies
 from .cutting import with_clusters
+from .defaults import resolve
 from .end_to_end import EndToEnd
 from .estimator import MFAVBsClustering
 from .head_selection import choose_head, leave_one_out_ridge_error
@@ -65,6 +66,7 @@ __all__ = [
     "nearest_neighbours",
     "paper_pair",
     "renumber",
+    "resolve",
     "tell_number",
     "train_pixels",
     "unit",

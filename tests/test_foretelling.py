@@ -1,0 +1,49 @@
+"""Durations and sizes in words, growth between and beyond what was measured."""
+
+import pytest
+
+from mfavbs.foretelling import as_stages, duration, size, told
+from mfavbs.rehearsing import growth
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "1 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (98, "1 min 40 s"),
+        (3597, "59 min 55 s"),
+        (3599, "1 h"),
+        (7800, "2 h 10 min"),
+        (176_400, "2 days 1 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_sizes() -> None:
+    assert [size(n) for n in (1, 52_400_000, 999_000_000, 1_340_000_000)] == [
+        *("1 MB", "52 MB", "999 MB", "1.3 GB")
+    ]
+
+
+def test_parts_make_stages_that_add_up() -> None:
+    parts = {"training: a": 1.0, "training: b": 2.0, "insight: k": 3.0, "insight: map": 4.0}
+    stages = as_stages(parts)
+    assert stages == {"training": 3.0, "questions": 3.0, "map": 4.0}
+    assert told(2000, (5, 60), {**stages, "features": 65.0}) == (
+        "2,000 images, 5 to 60 clusters: about 1 min 15 s "
+        "(training 3 s, map 4 s, features 1 min 5 s, …)"
+    )
+
+
+def test_growth_is_of_the_table_and_goes_on_beyond_it() -> None:
+    assert growth("unknown", 600, 200) == 3
+    for stage in ("insight: trust", "training: rest"):
+        assert growth(stage, 500, 500) == 1
+        assert growth(stage, 10**4, 10**3) * growth(stage, 10**6, 10**4) == pytest.approx(
+            growth(stage, 10**6, 10**3)
+        )
+        assert growth(stage, 10**6, 10**5) >= 1
