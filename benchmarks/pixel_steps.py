@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mfavbs.devices import peak_memory_mib, pick_device
+from mfavbs.devices import pick_device
 from mfavbs.images import Views, replay_crops
+from mfavbs.memory import peak_memory_mib
 from mfavbs.model import PixelNetwork, PixelViews
 from mfavbs.model.pixel_training import _LARGEST_GRADIENT, _optimizer, _two_views
 from mfavbs.model.training import N_PAIRS, draw_epoch, make_step

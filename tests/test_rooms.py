@@ -12,7 +12,16 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "mfavbs"
 # Each may use those before it. A room or a module that is not here has no place yet: give it one.
 ORDER = (
-    *("errors", "devices", "launching", "locking", "files", "progress", "metrics"),  # the ground
+    *(
+        "errors",
+        "devices",
+        "launching",
+        "locking",
+        "files",
+        "memory",
+        "progress",
+        "metrics",
+    ),  # the ground
     *("images", "datasets", "encoders", "features", "model", "runs", "insight", "report", "review"),
     *(
         "sources",

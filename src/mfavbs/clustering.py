@@ -24,6 +24,7 @@ from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
 from mfavbs.launching import leave_to_first_process
 from mfavbs.locking import alone_in, check_alone
 from mfavbs.making import make_run, source_changed
+from mfavbs.memory import Memory, checked_memory
 from mfavbs.model import Number, checked_number
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import (
@@ -75,6 +76,7 @@ def cluster_images(
     cache: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
+    memory: Memory = None,
     verbose: bool = True,
     **estimator: Any,
 ) -> Run:
@@ -147,6 +149,11 @@ def cluster_images(
         Processes that decode and augment.
     device
         ``auto``, ``cpu``, ``cuda``, ``mps``.
+    memory
+        What training on features, its answers, insight and report may hold in memory, beside the
+        libraries (half a GiB): bytes, or a size as ``"8G"``; None is half of what the machine, a
+        container or a job allows. What does not fit lies in files in ``out`` that have no name and
+        are gone with the process.
     verbose
         Show progress on stderr.
     **estimator
@@ -175,6 +182,7 @@ def cluster_images(
         encoder, weights, image_size = "pixels", None, None
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
+    checked_memory(memory)
     checked = checked_range(value_range)
     names = wish(vocabulary, vocabulary_vectors, encoder_asked(encoder, weights, None)["weights"])
     if is_run(source) and not (update or refit) and out.resolve() != user_path(source).resolve():
@@ -229,6 +237,7 @@ def cluster_images(
         number,
         trained,
         augment,
+        memory,
         random_state=seed,
         device=device,
         verbose=verbose,

@@ -16,6 +16,7 @@ from mfavbs.errors import MfavbsError, RunError
 from mfavbs.files import user_path
 from mfavbs.images import Images, reopen_images
 from mfavbs.locking import alone_in
+from mfavbs.progress import Stages
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import Features
 from mfavbs.suggesting import Wish, check_width, wish
@@ -108,7 +109,7 @@ def _complete(
         run.cluster,
         probabilities,
         run.record["parameters"].get("seed", 0),
-        {},
+        Stages(),
         only=missing,
         before=before,
         names=names,

@@ -16,7 +16,7 @@ from mfavbs.features import is_store
 from mfavbs.files import user_path
 from mfavbs.locking import alone_in
 from mfavbs.model import Number
-from mfavbs.progress import timed
+from mfavbs.progress import Stages
 from mfavbs.recording import record_run
 from mfavbs.report import write_page
 from mfavbs.runs import Run, read_run
@@ -102,8 +102,8 @@ def _write(
 ) -> None:
     from mfavbs.model import with_clusters
 
-    seconds: dict[str, float] = {}
-    with timed(seconds, "cutting"):
+    stages = Stages()
+    with stages.timed("cutting"):
         model = with_clusters(fitted, features.array, cut, k)
     try:
         model.save(out / runs.MODEL)
@@ -121,7 +121,7 @@ def _write(
         asked,
         model.loss_history_,
         str(model.network_.device),
-        seconds,
+        stages,
         since=run.since,
         about=about,
         **questions,

@@ -1,10 +1,8 @@
-"""Where tensors live: which devices there are, what is fast on them, what was used of the memory.
+"""Where tensors live: which devices there are, and what is fast on them.
 
 In: a device's name. Out: a `torch.device` that exists here.
 """
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfavbs.errors import EncoderError
@@ -113,18 +111,3 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether this is a device's word for having no memory left."""
     text = str(error).lower()
     return isinstance(error, RuntimeError) and ("out of memory" in text or "alloc_failed" in text)
-
-
-def peak_memory_mib() -> float:
-    """Largest resident memory of this process so far, its workers not counted."""
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**20
-    if sys.platform == "linux":
-        # getrusage counts what the parent held when it started this process.
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

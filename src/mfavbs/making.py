@@ -13,8 +13,8 @@ from mfavbs import runs
 from mfavbs.announcing import Announcement
 from mfavbs.continuing import go_on
 from mfavbs.errors import RunError, SourceError
-from mfavbs.progress import timed
-from mfavbs.recording import record_run
+from mfavbs.progress import Stages
+from mfavbs.recording import record_run, record_stages
 from mfavbs.report import write_page
 from mfavbs.runs import Run
 from mfavbs.sources import Features, OpenedSource
@@ -65,7 +65,7 @@ def make_run(
         change = opened.changes(out / runs.FEATURES, runs.read_record(out).get("state"))
         if change:
             raise source_changed(out, change, asked["train"])
-    seconds: dict[str, float] = {}
+    stages = Stages()
     begun = (out / runs.CHECKPOINT).exists() or (not done and (out / runs.MODEL).exists())
     announce = Announcement(
         *(len(opened.keys), model, asked, questions["skip"]),
@@ -73,7 +73,7 @@ def make_run(
         show=how["verbose"] and not done,
     )
     try:
-        with timed(seconds, "features"):
+        with stages.timed("features"):
             features = opened.features(
                 out / runs.FEATURES,
                 parameters=features_asked(asked),
@@ -89,14 +89,17 @@ def make_run(
     check_width(questions["names"], features)
     if not done:
         announce(0.0, features.array.shape[1:])
-        _train(model, features, known, out, asked, seconds, about, questions, before)
+        _train(model, features, known, out, asked, stages, about, questions, before)
     elif later:
         try:
-            update_run(out, features, known, asked, model, later, seconds, about, **questions)
+            update_run(out, features, known, asked, model, later, stages, about, **questions)
         except (OSError, SafetensorError) as error:  # the run is what it was
             raise runs.unwritable(out, error) from error
     if not done or not later:
-        write_page(out, features.images)
+        with stages.timed("report"):
+            write_page(out, features.images)
+    if not done:
+        record_stages(out, stages)
     runs.tidy_run(out)
 
 
@@ -106,15 +109,17 @@ def _train(
     truth: Sequence[str | None] | None,
     out: Path,
     asked: dict[str, Any],
-    seconds: dict[str, float],
+    stages: Stages,
     about: dict[str, Any],
     questions: dict[str, Any],
     before: Run | None,
 ) -> None:
     """Fit ``model`` and write everything of the run but its report."""
     try:
-        with timed(seconds, "training"):
+        with stages.timed("training"):
             trained = fit(model, features, out, asked, model.verbose)
+        if trained.stages is not None:
+            stages.add("training", trained.stages)
         if before is not None:
             go_on(model, features, before, out)
         model.save(out / runs.MODEL)
@@ -130,7 +135,7 @@ def _train(
         asked,
         trained.losses,
         str(model.network_.device),
-        seconds,
+        stages,
         about=about | trained.about,
         others=trained.others,
         **questions,

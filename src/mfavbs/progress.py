@@ -1,18 +1,21 @@
 """How far along a long step is: a bar on a terminal, plain lines elsewhere; always on stderr.
 
 In: a step's name and its total.
-Out: nothing but what a person reads.
+Out: what a person reads; what stages took, for the record.
 """
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from mfavbs.memory import peak_memory_of
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -93,9 +96,34 @@ class Progress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-@contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Note how long a stage takes."""
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 3)
+@dataclass
+class Stages:
+    """How long each stage of a long work took, and how much memory.
+
+    Attributes
+    ----------
+    seconds
+        Of each stage, by name.
+    peak_memory_mib
+        Largest resident memory of the process while it ran, likewise.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_mib: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Note what a stage takes."""
+        start = time.perf_counter()
+        with peak_memory_of() as peak:
+            yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.peak_memory_mib[stage] = round(peak(), 1)
+
+    def add(self, whole: str, parts: "Stages") -> None:
+        """Add the stages that one of them consisted of."""
+        for mine, theirs in (
+            (self.seconds, parts.seconds),
+            (self.peak_memory_mib, parts.peak_memory_mib),
+        ):
+            mine |= {f"{whole}: {name}": value for name, value in theirs.items()}

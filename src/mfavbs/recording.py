@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfavbs import __version__, runs
-from mfavbs.devices import peak_memory_mib
 from mfavbs.features import nearest_own
-from mfavbs.progress import timed
+from mfavbs.files import read_json, write_json
+from mfavbs.memory import peak_memory_mib
+from mfavbs.progress import Stages
 from mfavbs.sources import Features
 from mfavbs.understanding import Understood, understand
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _KMEANS_STARTS = 10
 # As good as all starts on all, in a sixth of the time: docs/experiments.md, "k-means beside a run".
 _KMEANS_SAMPLE = 10_000
+_KMEANS_ROWS = 100_000  # images that it is gone on with
+_PART = 16_384  # images answered at once
 
 
 def record_run(
@@ -39,7 +42,7 @@ def record_run(
     asked: dict[str, Any],
     losses: list[dict],
     device: str,
-    seconds: dict[str, float],
+    stages: Stages,
     *,
     since: Sequence[str] | None = None,
     about: dict[str, Any] | None = None,
@@ -62,7 +65,7 @@ def record_run(
         (n,) known labels, or None.
     asked
         Every parameter of the run, with its source.
-    losses, device, seconds
+    losses, device, stages
         Of the training, as far as it is known.
     since
         (n,) dates on which the images came; by default all of them today.
@@ -81,9 +84,9 @@ def record_run(
     if model is not None:
         answer = (model, clusters, probabilities)
         questions |= {"verbose": bool(model.verbose)}
-        found = understand(features, *answer, seed, seconds, **questions)
+        found = understand(features, *answer, seed, stages, folder=out, **questions)
     answers = (clusters, probabilities, truth, features.hashes, since)
-    with timed(seconds, "writing"):
+    with stages.timed("writing"):
         runs.write_labels(out, features.keys, *answers, found.columns)
         runs.write_reference(out, found.reference)
         runs.write_insight(out, found.insight, found.hierarchy, found.map)
@@ -97,10 +100,24 @@ def record_run(
         "losses": losses,
         "views_nearest_own": nearest_own(features.array),
     }
-    metrics |= _scores(features, clusters, truth, k, seed, seconds, others or {})
-    metrics |= {"seconds": seconds, "peak_memory_mib": peak_memory_mib()}
+    metrics |= _scores(features, clusters, truth, k, seed, stages, others or {})
+    metrics |= _taken(stages)
     record = _record(features, asked, device)
     runs.write_record(out, metrics, record | (about or {}))
+
+
+def record_stages(out: Path, stages: Stages) -> None:
+    """Note in metrics.json what came after it was written, as the report."""
+    metrics = read_json(out / "metrics.json") or {}
+    try:
+        write_json(out / "metrics.json", metrics | _taken(stages))
+    except OSError as error:
+        raise runs.unwritable(out, error) from error
+
+
+def _taken(stages: Stages) -> dict[str, Any]:
+    peaks = {"peak_memory_mib": peak_memory_mib(), "stage_memory_mib": stages.peak_memory_mib}
+    return {"seconds": stages.seconds, **peaks}
 
 
 def _scores(
@@ -109,7 +126,7 @@ def _scores(
     truth: Sequence[str | None] | None,
     k: int,
     seed: int,
-    seconds: dict[str, float],
+    stages: Stages,
     others: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     if truth is None or not any(truth):
@@ -118,7 +135,7 @@ def _scores(
 
     scores = score_known(truth, clusters)
     coverage = scores.pop("coverage")
-    with timed(seconds, "k-means, for comparison"):
+    with stages.timed("k-means, for comparison"):
         others = {"k-means": kmeans(features.array, k, seed)} | others
     baselines = {name: score_known(truth, found) for name, found in others.items()}
     for scored in baselines.values():
@@ -130,21 +147,28 @@ def kmeans(features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """The yardstick: k-means, best of 10 starts, on the clean views' l2-normalised features.
 
     Above 10,000 images the starts are of a sample of those, and the best one is gone on with on all
-    of them: as good, and it never takes longer than the run.
+    of them, or on 100,000: as good, and it never takes longer than the run.
     """
     from sklearn.cluster import KMeans
     from sklearn.preprocessing import normalize
 
-    first: Any = (slice(None), *[0] * (features.ndim - 2))  # view 0, token 0
-    clean = features[first]  # (n, d)
-    clean = normalize(clean.astype(np.float32), copy=False)
+    def clean_views(rows: slice) -> np.ndarray:
+        first: Any = (rows, *[0] * (features.ndim - 2))  # view 0, token 0
+        return normalize(features[first].astype(np.float32), copy=False)
+
+    every = -(-len(features) // _KMEANS_ROWS)
+    clean = clean_views(slice(None, None, every))
     model = KMeans(n_clusters, n_init=_KMEANS_STARTS, random_state=seed)
     n_sample = max(_KMEANS_SAMPLE, 10 * n_clusters)
     if len(clean) <= n_sample:
         return model.fit_predict(clean)
     sample = np.random.default_rng(seed).choice(len(clean), n_sample, replace=False)
     centres = model.fit(clean[sample]).cluster_centers_
-    return KMeans(n_clusters, init=centres, n_init=1, max_iter=50).fit_predict(clean)
+    model = KMeans(n_clusters, init=centres, n_init=1, max_iter=50).fit(clean)
+    if every == 1:
+        return model.labels_
+    parts = (slice(start, start + _PART) for start in range(0, len(features), _PART))
+    return np.concatenate([model.predict(clean_views(part)) for part in parts])
 
 
 def _source(source: dict[str, str]) -> dict[str, str]:

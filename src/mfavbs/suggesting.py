@@ -99,7 +99,6 @@ def suggest_names(
     if not asked.wanted:
         return [[] for _ in range(n_clusters)], {"from": "nothing", "why": "they are turned off"}
     vocabulary, why = asked.vocabulary, ""
-    clean: Any = (slice(None), *[0] * (features.array.ndim - 2))  # view 0, token 0
     columns = slice(None)
     if vocabulary is None or vocabulary.vectors is None:
         try:
@@ -117,7 +116,7 @@ def suggest_names(
         return names, {"from": _PATHS, "why": why}
     from mfavbs.insight import cluster_means, nearest_words  # scipy, for which errors need not wait
 
-    means = cluster_means(features.array[clean][:, columns], labels, n_clusters)
+    means = cluster_means(features.array, labels, n_clusters, columns)
     names = nearest_words(means, vocabulary.words, vocabulary.vectors)
     return names, {"from": vocabulary.name}
 

@@ -17,7 +17,9 @@ from mfavbs.duplicates import fit_one_of_each
 from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.features import FeatureStore
 from mfavbs.files import read_json
+from mfavbs.memory import Memory
 from mfavbs.model import Number
+from mfavbs.progress import Stages
 from mfavbs.sources import Features, OpenedSource
 
 if TYPE_CHECKING:  # they import torch
@@ -43,12 +45,15 @@ class Trained(NamedTuple):
         By name, labels (n,) that are not the run's.
     about
         More to tell.
+    stages
+        What the parts of the training on features took, where there was one.
     """
 
     looking: "MFAVBsClustering | None"
     losses: list[dict]
     others: dict[str, np.ndarray]
     about: dict[str, Any]
+    stages: Stages | None = None
 
 
 def asked_training(
@@ -117,14 +122,14 @@ def features_asked(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_model(
-    n_clusters: Number, asked: dict[str, Any], augment: str, **parameters: Any
+    n_clusters: Number, asked: dict[str, Any], augment: str, memory: Memory, **parameters: Any
 ) -> "MFAVBsClustering | EndToEnd":
     """A model whose parameters are found wrong now, and not when the images are encoded."""
-    from mfavbs.model import EndToEnd, MFAVBsClustering
+    from mfavbs.model import EndToEnd, MFAVBsClustering, check_memory
 
     model: Any
     if asked["train"] == FROZEN:
-        model = MFAVBsClustering(n_clusters, **parameters)
+        model = MFAVBsClustering(n_clusters, memory=memory, **parameters)
     else:
         about = {"image_size": asked["resolution"], "anchor": asked["anchor"], "augment": augment}
         if not (isinstance(n_clusters, int) or asked["anchor"]):
@@ -137,6 +142,8 @@ def checked_model(
         model = EndToEnd(n_clusters=k, **about, **parameters)
     try:
         model._validate_params()
+        if asked["train"] == FROZEN:
+            check_memory(model)
     except ValueError as error:  # scikit-learn's own text names parameter, range and value
         raise MfavbsError(str(error)) from error
     if asked["train"] == END_TO_END and pick_device(parameters["device"]).type == "cpu":
@@ -159,7 +166,15 @@ def frozen_parameters(model: Any) -> dict[str, Any]:
 def parameters_of(model: Any) -> dict[str, Any]:
     """What an interrupted run must agree on of a model, as JSON has it."""
     # Where it is computed is nothing of that; the rest is recorded under other names.
-    elsewhere = ("random_state", "verbose", "device", "frozen", "anchor_widths", "image_size")
+    elsewhere = (
+        "random_state",
+        "verbose",
+        "device",
+        "memory",
+        "frozen",
+        "anchor_widths",
+        "image_size",
+    )
     found = model.get_params(deep=False)
     return {name: value for name, value in found.items() if name not in elsewhere}
 
@@ -184,7 +199,7 @@ def fit(
     """
     if asked["train"] == FROZEN:
         about = fit_frozen(model, features, out, asked)
-        return Trained(model, model.loss_history_, {}, about)
+        return Trained(model, model.loss_history_, {}, about, model.stages_)
     store = FeatureStore.open(out / runs.FEATURES)
     others, told, frozen = {}, None, None
     if asked["anchor"]:

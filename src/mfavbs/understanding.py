@@ -6,13 +6,15 @@ for labels.parquet, the content of insight.json, hierarchy.json and map.parquet.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from mfavbs.duplicates import group_images
-from mfavbs.progress import Progress, timed
+from mfavbs.memory import let_go
+from mfavbs.progress import Progress, Stages
 from mfavbs.sources import Features
 from mfavbs.suggesting import Wish, suggest_names
 
@@ -105,13 +107,14 @@ def understand(
     labels: np.ndarray,
     probabilities: np.ndarray,
     seed: int,
-    seconds: dict[str, float],
+    stages: Stages,
     *,
     only: Collection[str] | None = None,
     before: Understood | None = None,
     skip: Collection[str] = (),
     names: Wish | None = None,
     verbose: bool = False,
+    folder: Path | None = None,
 ) -> Understood:
     """Ask every question, or ``only`` those, of a clustering.
 
@@ -125,8 +128,8 @@ def understand(
         (n,) and (n, k).
     seed
         Of all that is drawn.
-    seconds
-        Gains how long each question took.
+    stages
+        Gains what each question took.
     before
         What was found before, to be added to.
     only, skip
@@ -135,6 +138,8 @@ def understand(
         What clusters are to be named by; by default whatever there is.
     verbose
         Show progress on stderr.
+    folder
+        On whose disk lies what does not fit into the model's ``memory``.
     """
     from mfavbs.model import look
 
@@ -144,8 +149,8 @@ def understand(
     found.insight |= {"schema": SCHEMA, "asked": [*dict.fromkeys([*known, *asked])]}
     found.insight.setdefault("clusters", {})
     with Progress("insight", len(asked) + 1, "questions", show=verbose) as progress:
-        with timed(seconds, "insight: looking"):
-            seen = look(model, features.array)
+        with stages.timed("insight: looking"):
+            seen = look(model, features.array, folder)
         evidence = Evidence(
             features, model, *seen, labels, probabilities, seed, names or Wish(), verbose
         )
@@ -153,8 +158,10 @@ def understand(
             found.cluster(number)["size"] = size
         for name in asked:
             progress.advance(1, note=name)
-            with timed(seconds, f"insight: {name}"):
+            with stages.timed(f"insight: {name}"):
                 QUESTIONS[name](evidence, found)
+            let_go(evidence.embeddings)
+            let_go(probabilities)
         progress.advance(1, note="")
     return found
 

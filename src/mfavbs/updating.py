@@ -16,8 +16,8 @@ from mfavbs.continuing import keep_names
 from mfavbs.errors import RunError
 from mfavbs.files import user_path, write_json
 from mfavbs.locking import alone_in
-from mfavbs.progress import timed
-from mfavbs.recording import now, record_run
+from mfavbs.progress import Stages
+from mfavbs.recording import now, record_run, record_stages
 from mfavbs.report import write_page
 from mfavbs.runs import Run, describe_changes, read_run, rows_in
 from mfavbs.sources import Features
@@ -34,7 +34,7 @@ def update_run(
     asked: dict[str, Any],
     model: "MFAVBsClustering",
     how: str,
-    seconds: dict[str, float],
+    stages: Stages,
     about: dict[str, Any],
     **questions: Any,
 ) -> None:
@@ -56,7 +56,7 @@ def update_run(
         Not fitted; its parameters are the run's.
     how
         ``"update"`` or ``"refit"``, as in :func:`mfavbs.cluster_images`.
-    seconds, about, **questions
+    stages, about, **questions
         As in :func:`mfavbs.recording.record_run`.
 
     Raises
@@ -72,7 +72,7 @@ def update_run(
         )
     was = rows_in(before, features.keys, features.hashes)  # (n,) row, or -1
     staged = runs.stage(out, {"how": how, "state": features.state, "of": before.record["state"]})
-    with timed(seconds, "training" if how == "refit" else "answering"):
+    with stages.timed("training" if how == "refit" else "answering"):
         if how == "refit":
             fitted = model
             probabilities, clusters, losses = _fitted(model, features, before, was, staged, asked)
@@ -94,7 +94,7 @@ def update_run(
         asked,
         losses,
         device,
-        seconds,
+        stages,
         since=[before.since[row] if row >= 0 else today for row in was],
         about={**about, "created": before.record.get("created"), "updated": now(), "update": how},
         **questions,
@@ -104,7 +104,9 @@ def update_run(
     # A person's name stays with a cluster that goes on; what an update answers, goes on.
     goes_on = changes["clusters"]["continued"] if how == "refit" else {c: c for c in range(k)}
     keep_names(before, goes_on, staged)
-    write_page(staged, features.images)
+    with stages.timed("report"):
+        write_page(staged, features.images)
+    record_stages(staged, stages)
     (staged / runs.CHECKPOINT).unlink(missing_ok=True)
     runs.swap_in(out)
 

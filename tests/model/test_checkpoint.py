@@ -85,7 +85,7 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(objective, tmp_path):
 
 
 def test_every_parameter_is_known_here():
-    free = {"device", "random_state", "verbose"}
+    free = {"device", "memory", "random_state", "verbose"}
     assert set(OTHER) | free == set(MFAVBsClustering().get_params())
 
 

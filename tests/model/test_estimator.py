@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mfavbs import MFAVBsClustering
 from mfavbs.errors import MfavbsError, RunError, SourceError
-from mfavbs.model import fitting, training
+from mfavbs.model import answers, fitting, training
 from mfavbs.model import network as network_module
 from mfavbs.model.checking import check_features
 from mfavbs.model.saving import MODEL_SCHEMA
@@ -425,7 +425,7 @@ def test_a_width_that_the_heads_do_not_divide_names_both():
 
 
 def test_a_sample_of_a_large_set_is_kept_and_predict_still_gives_the_labels(monkeypatch, tmp_path):
-    monkeypatch.setattr(fitting, "BANK_ROWS", 20)
+    monkeypatch.setattr(answers, "BANK_ROWS", 20)
     features, _ = blobs(60, n_views=3)
     model = MFAVBsClustering(3, dim=16, epochs=2, device="cpu", random_state=0).fit(features)
     assert len(model.network_.bank_probabilities) == 20
@@ -508,7 +508,7 @@ def test_a_loaded_model_has_every_attribute_that_is_not_of_the_images(tmp_path):
     model.save(tmp_path)
     loaded = MFAVBsClustering.load(tmp_path)
     missing = set(vars(model)) - set(vars(loaded))
-    assert missing == {"labels_", "confidences_", "probabilities_", "number_"}
+    assert missing == {"labels_", "confidences_", "probabilities_", "number_", "stages_"}
     assert loaded.loss_history_ == model.loss_history_
     assert (loaded.head_, loaded.n_features_in_) == (model.head_, model.n_features_in_)
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from mfavbs.bench import methods
 from mfavbs.bench.from_pixels import cluster_pixels
-from mfavbs.devices import peak_memory_mib
 from mfavbs.errors import MfavbsError
 from mfavbs.features import FeatureStore
+from mfavbs.memory import peak_memory_mib
 
 _READ = 2**24  # bytes at once
 _GOODBYE = 10  # seconds

@@ -23,6 +23,7 @@ from mfavbs.cli.options import (
     MapOption,
     NumberOption,
     ObjectiveOption,
+    MemoryOption,
     QuietOption,
     RangeOption,
     ResolutionOption,
@@ -125,6 +126,7 @@ def cluster(
     cache: CacheOption = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    memory: MemoryOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -171,6 +173,7 @@ def cluster(
         cache=cache,
         n_workers=n_workers,
         device=device,
+        memory=memory,
         verbose=not quiet,
         objective=objective,
         epochs=epochs,

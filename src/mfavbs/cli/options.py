@@ -157,6 +157,14 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Of views and training.")]
 DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=one_of(*DEVICES))
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="What may be held in memory, as 8G; the rest lies on the disk for a while. Default: "
+        "half of what there is.",
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(

@@ -27,7 +27,7 @@ class SegmentedFeatures:
     """
 
     def __init__(self, blocks: Sequence[np.ndarray], block: np.ndarray, place: np.ndarray) -> None:
-        self._blocks = blocks
+        self.blocks = blocks
         self._block = block
         self._place = place
         self.shape = (len(block), *blocks[0].shape[1:])
@@ -41,12 +41,12 @@ class SegmentedFeatures:
         rows, *rest = index if isinstance(index, tuple) else (index,)
         block, place = self._block[rows], self._place[rows]
         if not isinstance(block, np.ndarray):  # one row
-            return self._blocks[block][(place, *rest)]
+            return self.blocks[block][(place, *rest)]
         rest_of = (slice(None), *rest)
-        found = np.empty((len(block), *self._blocks[0][(slice(0), *rest)].shape[1:]), self.dtype)
+        found = np.empty((len(block), *self.blocks[0][(slice(0), *rest)].shape[1:]), self.dtype)
         for number in np.unique(block):
             mine = block == number
-            found[mine] = self._blocks[number][place[mine]][rest_of]
+            found[mine] = self.blocks[number][place[mine]][rest_of]
         return found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

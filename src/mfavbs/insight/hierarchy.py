@@ -4,12 +4,14 @@ In: embeddings (n, d), clusters (n,). Out: a leaf for each image, the joins of l
 order, and of each node the share of resamples in which it came back.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from mfavbs.memory import let_go
 from mfavbs.model import kmeans
 
 SCHEMA = 1
@@ -73,7 +75,7 @@ def grow_tree(embeddings: np.ndarray, labels: np.ndarray, k: int, seed: int) -> 
         if not len(rows):
             continue
         wanted = max(1, min(round(target * len(rows) / n), len(rows) // _LEAST_SIZE))
-        part = _split(embeddings[rows], wanted, seed + number)
+        part = _split(embeddings, rows, wanted, seed + number)
         leaf[rows] = part + len(cluster)
         parts.append(np.arange(part.max() + 1) + len(cluster))
         cluster += [number] * len(parts[-1])
@@ -87,8 +89,9 @@ def grow_tree(embeddings: np.ndarray, labels: np.ndarray, k: int, seed: int) -> 
     first = np.array([part[0] for part in parts])
     above = _ward(*_means(means, of, len(parts), sizes))
     pairs = [pair for pair, _ in inside] + [first[pair] for pair, _ in above]
-    mean = embeddings.mean(0, dtype=np.float64)
-    scatter = float(np.einsum("nd,nd->", embeddings, embeddings)) - n * float(mean @ mean)
+    mean = sum(part.sum(0, dtype=np.float64) for part in _parts(embeddings)) / n
+    squares = sum(float(np.einsum("nd,nd->", part, part)) for part in _parts(embeddings))
+    scatter = squares - n * float(mean @ mean)
     cost = np.array([cost for _, cost in inside + above]) / max(scatter, 1e-9)
     return Tree(leaf, np.array(cluster), _joins(pairs, m), cost)
 
@@ -119,7 +122,8 @@ def returns(embeddings: np.ndarray, tree: Tree, seed: int) -> np.ndarray:
     found = np.zeros(m + len(tree.joins))
     for _ in range(_RESAMPLES):
         half = rng.random(len(points)) < 0.5
-        other = _split(points, m, int(rng.integers(2**31)), np.flatnonzero(half))
+        all_rows = np.arange(len(points))
+        other = _split(points, all_rows, m, int(rng.integers(2**31)), np.flatnonzero(half))
         q = int(other.max()) + 1
         joins = _joins([pair for pair, _ in _ward(*_means(points, other, q))], q)
         shared = np.bincount(leaf * q + other, minlength=m * q).reshape(m, q)
@@ -189,25 +193,23 @@ def describe_tree(
 
 
 def _split(
-    points: np.ndarray, wanted: int, seed: int, rows: np.ndarray | None = None
+    points: np.ndarray, rows: np.ndarray, wanted: int, seed: int, fitted: np.ndarray | None = None
 ) -> np.ndarray:
-    """Parts (n,) of points by k-means, on ``rows`` of them or a sample; none is empty."""
-    if rows is None:
-        rows = np.random.default_rng(seed).permutation(len(points))
-    some = torch.from_numpy(points[np.sort(rows[:_SAMPLE])])
+    """Parts (m,) of some rows by k-means, on ``fitted`` of them or a sample; none is empty."""
+    if fitted is None:
+        fitted = rows[np.random.default_rng(seed).permutation(len(rows))]
+    some = torch.from_numpy(points[np.sort(fitted[:_SAMPLE])])
     wanted = min(wanted, len(some.round(decimals=5).unique(dim=0)))
     if wanted < 2:
-        return np.zeros(len(points), np.int32)
+        return np.zeros(len(rows), np.int32)
     labels, inertia = kmeans(some, wanted, _STARTS, seed)
     centres, _ = _means(some.numpy(), labels[inertia.argmin()].numpy(), wanted)
     offset = (centres**2).sum(1) / 2
-    found = np.concatenate(
-        [
-            (points[start : start + _CHUNK] @ centres.T - offset).argmax(1)
-            for start in range(0, len(points), _CHUNK)
-        ]
-    )
-    return np.unique(found, return_inverse=True)[1].astype(np.int32)
+    found = [
+        (points[part] @ centres.T - offset).argmax(1)
+        for part in np.split(rows, range(_CHUNK, len(rows), _CHUNK))
+    ]
+    return np.unique(np.concatenate(found), return_inverse=True)[1].astype(np.int32)
 
 
 def _means(
@@ -215,9 +217,19 @@ def _means(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means (k, d) of points by label, weighted, and the weights (k,)."""
     weight = np.ones(len(points)) if weight is None else weight
-    member = csr_array((weight, (labels, np.arange(len(labels)))), shape=(k, len(points)))
+    total: Any = 0
+    for at, part in enumerate(_parts(points)):
+        here = slice(at * _CHUNK, at * _CHUNK + len(part))
+        place = (labels[here], np.arange(len(part)))
+        total = total + csr_array((weight[here], place), shape=(k, len(part))) @ part
     size = np.bincount(labels, weight, minlength=k)
-    return (member @ points / np.maximum(size, 1)[:, None]).astype(np.float32), size
+    return (total / np.maximum(size, 1)[:, None]).astype(np.float32), size
+
+
+def _parts(points: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(points), _CHUNK):
+        yield points[start : start + _CHUNK]
+        let_go(points)
 
 
 def _joins(pairs: list[np.ndarray], m: int) -> np.ndarray:

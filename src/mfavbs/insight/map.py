@@ -6,6 +6,8 @@ In: embeddings (n, d) of unit length. Out: coordinates (n, 2).
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mfavbs.memory import let_go
+
 FITTED = 2_000  # images that the map is made of; the others are placed among them
 _PERPLEXITY = 30
 # Of the 1,000 steps that scikit-learn makes the later 500 move nothing that can be seen.
@@ -52,6 +54,7 @@ def map_images(
         rows = rest[start : start + _CHUNK]
         nearest = _nearest(embeddings[rows], embeddings[sample])  # (b, m)
         points[rows] = np.median(points[sample[nearest]], axis=1)
+        let_go(embeddings)
     points -= (points.max(0) + points.min(0)) / 2
     return points / max(float(np.abs(points).max()), 1e-12)
 

@@ -9,11 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+from mfavbs.memory import let_go
 
 _CHUNK = 16_384  # words or images looked at at once
 # Words of file names: letters and digits apart, and where small letters turn into capitals.
@@ -38,23 +40,29 @@ class Name(TypedDict):
     margin: float | None
 
 
-def cluster_means(features: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
+def cluster_means(
+    features: np.ndarray, labels: np.ndarray, n_clusters: int, columns: slice = slice(None)
+) -> np.ndarray:
     """Mean unit vector (k, f) of each cluster's images, NaN for an empty one.
 
     Parameters
     ----------
     features
-        (n, f), of any length.
+        (n, f), of any length; or (n, v, f) or (n, v, t, f), of which view 0 and token 0 are taken.
     labels
         (n,) cluster numbers in 0..n_clusters-1.
     n_clusters
         k.
+    columns
+        Which of the f to take.
     """
-    total = np.zeros((n_clusters, features.shape[1]))
+    total = np.zeros((n_clusters, len(range(features.shape[-1])[columns])))
     for start in range(0, len(labels), _CHUNK):
         part = labels[start : start + _CHUNK]
         of = csr_array((np.ones(len(part)), (part, np.arange(len(part)))), (n_clusters, len(part)))
-        total += of @ _unit(features[start : start + _CHUNK])
+        clean: Any = (slice(start, start + _CHUNK), *[0] * (features.ndim - 2))
+        total += of @ _unit(features[clean][:, columns])
+        let_go(features)
     sizes = np.bincount(labels, minlength=n_clusters)[:, None]
     return np.where(sizes > 0, total / np.maximum(sizes, 1), np.nan).astype(np.float32)
 

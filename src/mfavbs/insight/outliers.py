@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mfavbs.memory import let_go
+
 # Of what a cluster holds on average. With fewer like it than the first an image is odd, be it one
 # of a small group; by the second it is odd where it lies loosely, as no other does around it.
 # Both measured by benchmarks/insight_outliers.py.
@@ -216,4 +218,5 @@ def _measured(
             found[0, scale, part] = np.take_along_axis(away, last, 1)[:, 0]
             beyond = order[:, near:far] if far > near else last
             found[1, scale, part] = others.distances[scale][beyond].mean(1)
+        let_go(embeddings)
     return found[0], found[1]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mfavbs.memory import let_go
 from mfavbs.model import kmeans, nearest_neighbours
 from mfavbs.runs import continue_numbers
 
@@ -16,6 +17,7 @@ _SAMPLE = 10_000  # images that refits are fitted on halves of
 _STARTS = 3  # of k-means in each
 _NEIGHBOURS = 20  # of which half are in the half
 _SMOOTHINGS = 3
+_ANSWERS = 2**24  # looked at at once: a quarter of a GiB with what is made of them
 _CHUNK = 16_384
 
 
@@ -87,11 +89,13 @@ def heads_say(embeddings: np.ndarray, centres: np.ndarray) -> np.ndarray:
     flat = centres.astype(np.float32).reshape(b * k, d)
     missing = ~flat.any(1)  # nobody's nearest
     found = np.empty((b, len(embeddings)), np.int32)
-    for start in range(0, len(embeddings), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    chunk = max(1, min(_CHUNK, _ANSWERS // (b * k)))
+    for start in range(0, len(embeddings), chunk):
+        part = slice(start, start + chunk)
         near = embeddings[part] @ flat.T
         near[:, missing] = -np.inf
         found[:, part] = near.reshape(-1, b, k).argmax(2).T
+        let_go(embeddings)
     return found
 
 

@@ -5,6 +5,7 @@ In: embeddings (n, d) of unit length and the cluster of each image (n,). Out: ro
 
 import numpy as np
 
+_MOST = 50_000  # images of a cluster that are looked at
 _ALIKE = 0.9999  # cosine from which two images are one picture to a person
 
 
@@ -63,9 +64,10 @@ def different_images(
 
 
 def _members(labels: np.ndarray, n_clusters: int) -> list[np.ndarray]:
-    """Rows of every cluster, in increasing order."""
+    """Rows of every cluster, in increasing order; of a very large one evenly some."""
     order = np.argsort(labels, kind="stable")
-    return np.split(order, np.searchsorted(labels[order], np.arange(1, n_clusters)))
+    members = np.split(order, np.searchsorted(labels[order], np.arange(1, n_clusters)))
+    return [rows[:: -(-len(rows) // _MOST) or 1] for rows in members]
 
 
 def _without_copies(x: np.ndarray, order: np.ndarray, wanted: int) -> tuple[list[int], list[int]]:

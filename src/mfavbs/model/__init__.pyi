@@ -6,6 +6,7 @@ from .cutting import with_clusters
 from .defaults import resolve
 from .end_to_end import EndToEnd
 from .estimator import MFAVBsClustering
+from .fitting import check_memory
 from .head_selection import choose_head, leave_one_out_ridge_error
 from .heads import ClusterHeads, InstanceHead
 from .kmeans import kmeans
@@ -47,6 +48,7 @@ __all__ = [
     "balance_loss",
     "candidates",
     "check_image_size",
+    "check_memory",
     "checked_number",
     "choose_head",
     "cluster_loss",

@@ -16,6 +16,7 @@ from torch import Tensor
 from mfavbs.errors import SourceError
 from mfavbs.features import SegmentedFeatures
 from mfavbs.images import Images, is_of_images, is_of_paths
+from mfavbs.memory import let_go
 
 _FINITE_CHUNK = 4096
 _FEATURES_ONLY = (
@@ -83,6 +84,7 @@ def _check_finite(features: np.ndarray) -> None:
         part = features[start : start + _FINITE_CHUNK].reshape(-1, features[0].size)
         with np.errstate(over="ignore"):
             part = part.astype(np.float32, copy=False)  # what the network computes in
+        let_go(features)
         bad += (start + np.flatnonzero(~np.isfinite(part).all(axis=1))).tolist()
     if bad:
         rows = ", ".join(map(str, bad[:10])) + (", …" if len(bad) > 10 else "")

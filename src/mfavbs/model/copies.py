@@ -7,6 +7,11 @@ from hashlib import blake2b
 
 import numpy as np
 
+from mfavbs.memory import let_go
+
+_SIZE = 16  # bytes of a hash
+_CHUNK = 4096  # images read at once
+
 
 def find_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """Which rows are equal to the last bit.
@@ -20,14 +25,18 @@ def find_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
         (m,) first row of each content, in order; (n,) which of these contents a row has; and a
         hash of all rows, their shape and type.
     """
-    contents: dict[bytes, int] = {}
-    first: list[int] = []
-    content = np.empty(len(features), np.int64)
-    total = blake2b(repr((features.shape, features.dtype.str)).encode(), digest_size=16)
-    for i, row in enumerate(features):
-        digest = blake2b(row.tobytes(), digest_size=16).digest()
-        total.update(digest)
-        content[i] = contents.setdefault(digest, len(contents))
-        if content[i] == len(first):
-            first.append(i)
-    return np.array(first), content, total.hexdigest()
+    n = len(features)
+    digests = np.empty(n, f"V{_SIZE}")
+    total = blake2b(repr((features.shape, features.dtype.str)).encode(), digest_size=_SIZE)
+    for start in range(0, n, _CHUNK):
+        rows = features[start : start + _CHUNK]
+        for i, row in enumerate(rows, start):
+            digest = blake2b(row.tobytes(), digest_size=_SIZE).digest()
+            total.update(digest)
+            digests[i] = np.void(digest)
+        let_go(features)
+    _, first, content = np.unique(digests, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # as they come, and not as their hashes are sorted
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return first[order], place[content], total.hexdigest()

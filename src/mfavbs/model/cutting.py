@@ -9,11 +9,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mfavbs.memory import checked_memory
+from mfavbs.model.answers import BANK_ROWS, answered, fill
 from mfavbs.model.assignment import assign, decide
 from mfavbs.model.checking import check_features
 from mfavbs.model.defaults import resolve
-from mfavbs.model.fitting import BANK_ROWS, answer, build_network
+from mfavbs.model.fitting import build_network
 from mfavbs.model.isolation import own_settings
+from mfavbs.model.room import ANSWERS, EMBEDDINGS, Room, make_array, make_room
 
 _Model = TypeVar("_Model")
 
@@ -52,16 +55,23 @@ def with_clusters(model: _Model, X: Any, labels: np.ndarray, k: int) -> _Model:
     }
     network.load_state_dict(state, strict=False)
     network.to(before.device)
-    tokens = network.project(features)  # (n, v, t, d)
-    _, representations = assign(network, tokens, slice(0, 0))  # (n, d)
-    member = torch.from_numpy(np.array(labels)).to(representations.device)
-    total = torch.zeros(k, network.width, device=representations.device)
-    total.index_add_(0, member, representations)
+    room = Room(checked_memory(fitted.memory))
+    representations = make_room((len(features), network.width), EMBEDDINGS, room, network.device)
+    member = torch.from_numpy(np.array(labels)).to(network.device)
+    total = torch.zeros(k, network.width, dtype=torch.float32, device=network.device)
+    start = 0
+    for part in network.parts(features):
+        here = slice(start, start + len(part))
+        _, found = assign(network, part, slice(0, 0))  # (b, d)
+        representations[here] = found
+        total.index_add_(0, member[here], found)
+        start = here.stop
     network.cluster_heads.prototypes.copy_(F.normalize(total, dim=-1)[None])
     if before.n_kept:
         rows = torch.randperm(len(member), generator=torch.Generator().manual_seed(0))
-        rows = rows[:BANK_ROWS].sort().values.to(member.device)
-        network.keep(F.one_hot(member[rows], k).half(), representations[rows].half())
+        rows = rows[:BANK_ROWS].sort().values
+        kept = representations[rows.to(representations.device)].to(network.device)
+        network.keep(F.one_hot(member[rows.to(member.device)], k).half(), kept.half())
     made: Any = type(fitted)(**parameters)
     made.network_, made.head_, made.n_clusters_ = network, 0, k
     made._fitted_parameters, made.number_ = parameters, None
@@ -69,6 +79,7 @@ def with_clusters(model: _Model, X: Any, labels: np.ndarray, k: int) -> _Model:
     if hasattr(fitted, "feature_names_in_"):
         made.feature_names_in_ = fitted.feature_names_in_
     made.loss_history_ = fitted.loss_history_
-    made.probabilities_ = answer(network, tokens, 0).cpu().numpy()
+    made.probabilities_ = make_array((len(features), k), ANSWERS, room)
+    fill(made.probabilities_, answered(network, network.parts(features), 0))
     made.labels_, made.confidences_ = decide(made.probabilities_)
     return made

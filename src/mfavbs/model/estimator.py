@@ -17,15 +17,17 @@ from sklearn.base import (
 )
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from mfavbs.errors import SourceError
+from mfavbs.memory import Memory, checked_memory
+from mfavbs.model.answers import answered, fill
 from mfavbs.model.asking import Number, checked_number
 from mfavbs.model.assignment import assign, decide
 from mfavbs.model.blocks import Fusion
 from mfavbs.model.checking import check_features
-from mfavbs.model.fitting import answer, fit_network
+from mfavbs.model.fitting import fit_network
 from mfavbs.model.isolation import own_settings
+from mfavbs.model.room import ANSWERS, Room, make_array
 from mfavbs.model.saving import load_model, save_model
 from mfavbs.model.training import Objective
 
@@ -87,6 +89,10 @@ class MFAVBsClustering(
         disjoint objective and 1 for the paper's.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``, or any other name torch has for one.
+    memory
+        What may be held in memory, beside the libraries (half a GiB): bytes, or a size as
+        ``"8G"``; None is half of what the machine, a container or a job allows. What does not fit
+        is held in float16, and then in files that are gone with the process.
     random_state
         Seed; the same seed on the same machine gives the same labels.
     verbose
@@ -108,6 +114,8 @@ class MFAVBsClustering(
         For each epoch a dict of the mean losses.
     head_
         Number of the cluster head that answers.
+    stages_
+        ``seconds`` and ``peak_memory_mib`` of every stage of the fit, by name.
     network_
         The trained :class:`mfavbs.model.Network`.
     n_features_in_
@@ -123,8 +131,8 @@ class MFAVBsClustering(
 
     Rows equal to the last bit, copies of one image, are trained on once and all labelled.
 
-    A model that was loaded has no ``labels_``, ``confidences_``, ``probabilities_`` and
-    ``number_``, which are of the images and not of the model (:meth:`predict_proba` gives the
+    A model that was loaded has no ``labels_``, ``confidences_``, ``probabilities_``, ``stages_``
+    and ``number_``, which are of the images and not of the model (:meth:`predict_proba` gives the
     probabilities again); all else it has.
 
     References
@@ -168,6 +176,7 @@ class MFAVBsClustering(
         "instance_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "balance_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
+        "memory": [Interval(Integral, 1, None, closed="left"), str, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -193,6 +202,7 @@ class MFAVBsClustering(
         instance_weight: float | Literal["auto"] = "auto",
         balance_weight: float | Literal["auto"] = "auto",
         device: str = "auto",
+        memory: Memory = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -214,6 +224,7 @@ class MFAVBsClustering(
         self.instance_weight = instance_weight
         self.balance_weight = balance_weight
         self.device = device
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
 
@@ -246,7 +257,8 @@ class MFAVBsClustering(
         parameters = self.get_params()
         fitted = fit_network(features, parameters, checkpoint)
         # What was fitted, whatever `set_params` says later.
-        self.network_, self.head_, self.probabilities_, self.loss_history_, self.number_ = fitted
+        self.network_, self.head_, self.probabilities_ = fitted[:3]
+        self.loss_history_, self.number_, self.stages_ = fitted[3:]
         self.n_clusters_ = self.network_.n_clusters
         self._fitted_parameters = parameters | {"n_clusters": self.n_clusters_}
         self.labels_, self.confidences_ = decide(self.probabilities_)
@@ -259,14 +271,21 @@ class MFAVBsClustering(
     @own_settings()
     def predict_proba(self, X) -> np.ndarray:
         """Probability (n, k) of every cluster for every image in ``X``."""
-        tokens = self._project(X)
-        return answer(self.network_, tokens, self.head_).cpu().numpy()
+        features = self._checked(X)
+        shape = (len(features), self.network_.n_clusters)
+        found = make_array(shape, ANSWERS, Room(checked_memory(self.memory)))
+        fill(found, answered(self.network_, self.network_.parts(features), self.head_))
+        return found
 
     @own_settings()
     def transform(self, X) -> np.ndarray:
         """Representation (n, dim) of every image in ``X``, of unit length."""
-        tokens = self._project(X)
-        return assign(self.network_, tokens, slice(0, 0))[1].cpu().numpy()
+        features = self._checked(X)
+        found = np.empty((len(features), self.network_.width), np.float32)
+        parts = self.network_.parts(features)
+        none = slice(0, 0)
+        fill(found, (assign(self.network_, part, none)[1].cpu().numpy() for part in parts))
+        return found
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``; nothing is pickled."""
@@ -277,8 +296,8 @@ class MFAVBsClustering(
     def load(cls, folder: str | Path, device: str = "auto") -> "MFAVBsClustering":
         """Read back what :meth:`save` wrote, onto ``device``.
 
-        It has all the attributes but ``labels_``, ``confidences_``, ``probabilities_`` and
-        ``number_``.
+        It has all the attributes but ``labels_``, ``confidences_``, ``probabilities_``,
+        ``stages_`` and ``number_``.
 
         Raises
         ------
@@ -287,7 +306,7 @@ class MFAVBsClustering(
         """
         return load_model(cls, folder, device)
 
-    def _project(self, X) -> Tensor:
+    def _checked(self, X) -> np.ndarray:
         check_is_fitted(self)
         features = check_features(self, X, reset=False)
         expected = self.network_.n_tokens
@@ -296,7 +315,7 @@ class MFAVBsClustering(
                 f"X has {features.shape[2]} tokens a view, but MFAVBsClustering was fitted with "
                 f"{expected}: embed the images with the same grid."
             )
-        return self.network_.project(features)
+        return features
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -3,17 +3,20 @@
 In: a fitted model, features of images. Out: embeddings (n, d), the cluster by every head (h, n).
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mfavbs.memory import checked_memory, let_go
 from mfavbs.model.assignment import assign
 from mfavbs.model.checking import check_features
 from mfavbs.model.isolation import own_settings
 from mfavbs.model.network import mean_view
 from mfavbs.model.projection import unit
+from mfavbs.model.room import TOKENS, Room, make_array
 
 _CHUNK = 4096  # images at once: their tokens are held no longer
 
@@ -35,17 +38,22 @@ class Seen(NamedTuple):
 
 @own_settings()
 @torch.inference_mode()
-def look(model: Any, X: Any) -> Seen:
-    """See images as a fitted :class:`MFAVBsClustering` does; memory grows with (h + d) n alone."""
+def look(model: Any, X: Any, folder: Path | None = None) -> Seen:
+    """See images as a fitted :class:`MFAVBsClustering` does; memory grows with h n alone.
+
+    Embeddings that are too many for the model's ``memory`` lie on the disk of ``folder``.
+    """
     features = check_features(model, X, reset=False)
     network = model.network_
-    embeddings = np.empty((len(features), network.width), np.float32)
+    room = Room(checked_memory(model.memory), folder)
+    embeddings = make_array((len(features), network.width), TOKENS, room)
     heads = np.empty((network.n_cluster_heads, len(features)), np.int32)
     for start in range(0, len(features), _CHUNK):
         part = slice(start, min(start + _CHUNK, len(features)))
         tokens = network.project(features, np.arange(part.start, part.stop))  # (b, v, t, d)
         embeddings[part] = mean_view(tokens).cpu().numpy()
         heads[:, part] = assign(network, tokens)[0].argmax(-1).cpu().numpy()
+        let_go(embeddings)
     return Seen(embeddings, heads)
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mfavbs.model.room import Rows
+
 # Rows up to which all are compared with all, by kind of device; beyond it an index is built.
 _EXACT = {"cuda": 1_000_000}
 _EXACT_ELSEWHERE = 20_000
@@ -18,8 +20,11 @@ _SIMILARITIES = 2**27  # compared at once: bounds their matrix to half a GiB
 _CELL = 128  # rows in a cell of the index, on average
 _PROBED = 48  # cells that a query looks into
 _ROUNDS = 2  # of moving the cells' centres to the mean of their rows
+_MOVED_BY = 32  # rows for each centre that it is moved by, on average
+_MOVED_BY_ALL = 100_000  # rows up to which all are
 _FEW_CENTRES = 4096  # centres up to which all are compared
 _LINKS = 32  # of a centre in the graph of centres
+_PART = 65_536  # rows looked at at once
 
 
 class Neighbourhood:
@@ -32,14 +37,18 @@ class Neighbourhood:
     Parameters
     ----------
     rows
-        (n, d).
+        (n, d), in any precision.
+    memory
+        Bytes that the index may take: where float32 does not fit, it holds float16.
     """
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows.float()
+    def __init__(self, rows: Rows, memory: int | None = None) -> None:
+        self.rows: Any = rows[0 : len(rows)].float() if _all_compared(rows) else rows
+        self.memory = memory
 
     def __getstate__(self) -> dict:
-        return {"rows": self.rows}  # an index is built again where it is asked for
+        # An index is built again where it is asked for.
+        return {"rows": self.rows, "memory": self.memory}
 
     def nearest(self, queries: Tensor, n_neighbours: int) -> Tensor:
         """The ``n_neighbours`` rows most similar to each of (b, d) queries, most similar first.
@@ -49,42 +58,76 @@ class Neighbourhood:
         Tensor
             (b, m) int64, on the queries' device; m is at most n.
         """
-        if len(self.rows) <= _EXACT.get(self.rows.device.type, _EXACT_ELSEWHERE):
+        if _all_compared(self.rows):
             return self._by_comparing_all(queries, n_neighbours)
         found = torch.from_numpy(self._index.search(_array(queries), n_neighbours)[1])
         found = found.to(queries.device)
         short = (found < 0).any(1)  # too few rows in the cells that were looked into
         if short.any():
-            found[short] = self._by_comparing_all(queries[short], n_neighbours)
+            found[short] = self._by_parts(queries[short], n_neighbours)
         return found
 
     def _by_comparing_all(self, queries: Tensor, n_neighbours: int) -> Tensor:
-        chunk = max(1, _SIMILARITIES // len(self.rows))
+        most = _SIMILARITIES if self.memory is None else min(_SIMILARITIES, self.memory // 8)
+        chunk = max(1, most // len(self.rows))
         parts = queries.to(self.rows).split(chunk)
         found = [(part @ self.rows.T).topk(n_neighbours, dim=1).indices for part in parts]
         return torch.cat(found).to(queries.device)  # (b, m)
+
+    def _by_parts(self, queries: Tensor, n_neighbours: int) -> Tensor:
+        """The same for a few queries, where the rows are too many to be converted at once."""
+        queries = queries.float()
+        best = queries.new_empty(len(queries), 0)
+        found = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+        for start, part in enumerate(self.rows.split(_PART)):
+            similar = queries @ part.to(queries.device).float().T
+            here = torch.arange(len(part), device=queries.device) + start * _PART
+            best = torch.cat([best, similar], dim=1)
+            found = torch.cat([found, here.expand(len(queries), -1)], dim=1)
+            best, place = best.topk(min(n_neighbours, best.shape[1]), dim=1)
+            found = found.gather(1, place)
+        return found
 
     @cached_property
     def _index(self) -> Any:
         import faiss
 
-        rows = self.rows.cpu()
-        n, d = rows.shape
-        generator = torch.Generator().manual_seed(0)
-        centres = rows[torch.randperm(n, generator=generator)[: -(-n // _CELL)]]
-        for _ in range(_ROUNDS):
-            cell = torch.from_numpy(_graph(centres).search(_array(rows), 1)[1][:, 0])
-            total = torch.zeros_like(centres).index_add_(0, cell, rows)
-            centres = torch.where(total.any(1, keepdim=True), F.normalize(total, dim=-1), centres)
+        n, d = self.rows.shape
+        centres = self._centres()
         graph = _graph(centres)
-        index = faiss.IndexIVFFlat(graph, d, len(centres), faiss.METRIC_INNER_PRODUCT)
+        index: Any
+        if _fits(n * d, 4, self.memory):
+            index = faiss.IndexIVFFlat(graph, d, len(centres), faiss.METRIC_INNER_PRODUCT)
+        else:
+            half = (faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False)
+            index = faiss.IndexIVFScalarQuantizer(graph, d, len(centres), *half)
         index.is_trained, index.nprobe = True, min(_PROBED, len(centres))
-        index.add(_array(rows))
+        for part in self.rows.split(_PART):
+            index.add(_array(part))
         return index
 
+    def _centres(self) -> Tensor:
+        """Centres of the cells: some rows, moved to the mean of those nearest to them."""
+        n = len(self.rows)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        n_centres = -(-n // _CELL)
+        centres = self.rows[order[:n_centres]].float().cpu()
+        moving = order[: max(_MOVED_BY_ALL, _MOVED_BY * n_centres)].sort().values
+        for _ in range(_ROUNDS):
+            total, graph = torch.zeros_like(centres), _graph(centres)
+            for some in moving.split(_PART):
+                rows = self.rows[some].float().cpu()
+                cell = torch.from_numpy(graph.search(_array(rows), 1)[1][:, 0])
+                total.index_add_(0, cell, rows)
+            centres = torch.where(total.any(1, keepdim=True), F.normalize(total, dim=-1), centres)
+        return centres
 
-def nearest_neighbours(embeddings: Tensor, n_neighbours: int) -> Tensor:
+
+def nearest_neighbours(embeddings: Rows, n_neighbours: int, memory: int | None = None) -> Tensor:
     """The ``n_neighbours`` most similar other rows of every row.
+
+    Where an index of all rows does not fit, they are dealt out at random into as many parts as it
+    takes, and a row's neighbours are those in its part.
 
     Parameters
     ----------
@@ -92,17 +135,50 @@ def nearest_neighbours(embeddings: Tensor, n_neighbours: int) -> Tensor:
         (n, d) of unit length, n > n_neighbours.
     n_neighbours
         m >= 1.
+    memory
+        Bytes that the search may take.
 
     Returns
     -------
     Tensor
-        (n, m) int64, on the embeddings' device.
+        (n, m) int32, on the embeddings' device.
     """
-    found = Neighbourhood(embeddings).nearest(embeddings, n_neighbours + 1)  # (n, m + 1)
-    others = found != torch.arange(len(found), device=found.device)[:, None]
-    # Among exact duplicates an image may be missing from its own list: then drop the last.
-    others[others.all(1), -1] = False
-    return found[others].view(len(found), n_neighbours)
+    n, d = embeddings.shape
+    if _all_compared(embeddings) or _fits(n * d, 2, memory):
+        return _within(embeddings, n_neighbours, memory)
+    assert memory is not None, "else it fits"
+    found = torch.empty(n, n_neighbours, dtype=torch.int32, device=embeddings.device)
+    most = max(2 * (n_neighbours + 1), memory // (4 * d))  # rows and their index, both in float16
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    for part in order.tensor_split(-(-n // most)):
+        rows = part.sort().values.to(embeddings.device)
+        near = _within(embeddings[rows].half(), n_neighbours, memory // 2)
+        found[rows] = rows.int()[near]
+    return found
+
+
+def _within(embeddings: Rows, n_neighbours: int, memory: int | None) -> Tensor:
+    """The same among all rows at once."""
+    n, device = len(embeddings), embeddings.device
+    neighbourhood = Neighbourhood(embeddings, memory)
+    found = torch.empty(n, n_neighbours, dtype=torch.int32, device=device)
+    for start in range(0, n, _PART):
+        queries = embeddings[start : start + _PART].float()
+        rows = torch.arange(start, start + len(queries), device=device)
+        near = neighbourhood.nearest(queries, n_neighbours + 1)  # (b, m + 1)
+        others = near != rows[:, None]
+        # Among exact duplicates an image may be missing from its own list: then drop the last.
+        others[others.all(1), -1] = False
+        found[rows] = near[others].view(-1, n_neighbours).int()
+    return found
+
+
+def _all_compared(rows: Rows) -> bool:
+    return len(rows) <= _EXACT.get(rows.device.type, _EXACT_ELSEWHERE)
+
+
+def _fits(n_numbers: int, width: int, memory: int | None) -> bool:
+    return memory is None or width * n_numbers <= memory
 
 
 def _graph(centres: Tensor) -> Any:

@@ -7,6 +7,7 @@ Out: representations (b, d) of pairs of views, and the heads that they are contr
 import itertools
 import math
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from mfavbs.devices import fits
+from mfavbs.memory import let_go
 from mfavbs.model.headed import HeadedNetwork
 from mfavbs.model.kmeans import kmeans, rand_index
 from mfavbs.model.projection import fit_frame, fit_projection, is_narrow, unit
@@ -22,9 +24,8 @@ from mfavbs.model.projection import fit_frame, fit_projection, is_narrow, unit
 # k-means sees each embedding as the mean of its neighbourhood, three times over: fewer poor optima
 # (docs/experiments.md, "Start, gates and rates").
 _SMOOTHINGS = 3
-_RUNS = 3  # of k-means for each head
+KMEANS_RUNS = 3  # of k-means for each head
 _SAME = 0.95  # two partitions of a larger adjusted Rand index are the same one
-_KMEANS_ROWS = 100_000  # images that k-means is fitted on
 _CHUNK = 4096  # images projected at once: bounds the float32 copy of a memory-mapped store
 
 
@@ -115,13 +116,12 @@ class Network(HeadedNetwork):
         for _ in range(_SMOOTHINGS):
             total = sum((smooth[column] for column in neighbours.T), start=smooth)
             smooth = F.normalize(total, dim=-1)
-        rows = slice(None, None, math.ceil(len(embeddings) / _KMEANS_ROWS))
         heads = self.cluster_heads.prototypes  # (h, k, d)
-        partitions = _partitions(smooth[rows], self.n_clusters, len(heads), seed)
+        partitions = _partitions(smooth, self.n_clusters, len(heads), seed)
         for prototypes, labels in zip(heads, itertools.cycle(partitions)):
             # Centroids of the embeddings themselves: that is the space the heads look at.
             member = F.one_hot(labels, self.n_clusters).to(embeddings.dtype)  # (n, k)
-            centroids = member.T @ embeddings[rows]
+            centroids = member.T @ embeddings
             filled = centroids.norm(dim=-1) > 0  # duplicates may leave a cluster empty
             prototypes[filled] = F.normalize(centroids[filled], dim=-1)
 
@@ -139,7 +139,13 @@ class Network(HeadedNetwork):
         for start in range(0, len(rows), _CHUNK):
             part = unit(features[rows[start : start + _CHUNK]], self.device, self.frame)
             tokens[start : start + _CHUNK] = (part - self.mean) @ self.components
+            let_go(features)
         return tokens
+
+    def parts(self, features: np.ndarray) -> Iterator[Tensor]:
+        """Tokens (b, v, t, d) of all images, 4,096 at a time."""
+        for rows in np.split(np.arange(len(features)), range(_CHUNK, len(features), _CHUNK)):
+            yield self.project(features, rows)
 
 
 def _partitions(points: Tensor, k: int, n_partitions: int, seed: int) -> list[Tensor]:
@@ -155,7 +161,7 @@ def _partitions(points: Tensor, k: int, n_partitions: int, seed: int) -> list[Te
             stacklevel=2,
         )
         k = distinct
-    labels, inertia = kmeans(points, k, _RUNS * n_partitions, seed)
+    labels, inertia = kmeans(points, k, KMEANS_RUNS * n_partitions, seed)
     found: list[Tensor] = []
     for label in labels[inertia.argsort(stable=True)]:
         if len(found) < n_partitions and all(rand_index(label, x) < _SAME for x in found):

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from mfavbs.devices import is_out_of_memory, pick_device
 from mfavbs.errors import MfavbsError, SourceError
+from mfavbs.model.answers import BANK_ROWS
 from mfavbs.model.assignment import average_with_neighbours
 from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.copies import find_copies
 from mfavbs.model.defaults import AUTO
 from mfavbs.model.estimator import MFAVBsClustering
-from mfavbs.model.fitting import BANK_ROWS
 from mfavbs.model.isolation import DrawnFrom
 from mfavbs.model.neighbours import nearest_neighbours
 from mfavbs.model.network import mean_view

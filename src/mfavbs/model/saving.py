@@ -36,6 +36,7 @@ def save_model(model: Any, folder: str | Path) -> None:
     parameters = dict(model._fitted_parameters)
     if not isinstance(parameters["random_state"], Integral):
         parameters["random_state"] = None  # the state of a generator has no place in JSON
+    parameters["memory"] = None  # of the machine that it was fitted on
     network, names = model.network_, getattr(model, "feature_names_in_", None)
     config = {
         "schema": MODEL_SCHEMA,

@@ -19,6 +19,7 @@ from mfavbs.model.headed import HeadedNetwork
 from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
 from mfavbs.model.network import Network
 from mfavbs.model.pairs import Pair, disjoint_pairs, paper_pair
+from mfavbs.model.room import Rows
 from mfavbs.model.stepping import Step, one_cycle, recorded
 from mfavbs.progress import Progress
 
@@ -33,7 +34,7 @@ N_PAIRS = {"disjoint": 2, "paper": 1}
 
 def train(
     network: Network,
-    tokens: Tensor,
+    tokens: Rows,
     neighbours: Tensor,
     *,
     objective: Objective = "disjoint",
@@ -54,7 +55,7 @@ def train(
         Its projection fitted, its heads started.
     tokens
         (n, v, t, d) from :meth:`Network.project`, on the device or, where they are too many for
-        it, on the CPU.
+        it, on the CPU or on the disk.
     neighbours
         (n, m) rows; only the disjoint objective looks at them.
     objective
@@ -110,7 +111,7 @@ def train(
             contrasted = draw_clusters(network, n_batches, generator)
             sums = torch.zeros(3 + network.n_cluster_heads, device=device)
             for i, (image, view_a, view_b) in enumerate(pairs):  # (p b,) each
-                a, b = (tokens[image, view].to(device) for view in (view_a, view_b))
+                a, b = (tokens[image, view].to(device).float() for view in (view_a, view_b))
                 sums += step(rates[epoch * n_batches + i], contrasted[i], a, b)
             history.append(summary(epoch + 1, instance_weight, (sums / n_batches).tolist()))
             check_finite(network, history[-1], learning_rate)

@@ -3,6 +3,7 @@
 In: a run of n images. Out: rows: of each cluster, of what fits nowhere, of copies, of flags.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,8 +115,9 @@ def _of_cluster(
     if not typical:
         return rows[: per_cluster - n_least].tolist(), rows[len(rows) - n_least :].tolist()
     most = typical[: per_cluster - n_least]
-    more = [row for row in rows.tolist() if row not in {*most}]
-    most += more[: per_cluster - n_least - len(most)]
+    on_show = {*most}
+    more = (row for row in rows.tolist() if row not in on_show)
+    most += itertools.islice(more, per_cluster - n_least - len(most))
     on_show = {*most}
     return most, [row for row in different if row not in on_show][:n_least]
 

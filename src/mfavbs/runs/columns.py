@@ -3,6 +3,7 @@
 In: columns of length n, plain values. Out: files that :mod:`mfavbs.runs.labels` reads.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from mfavbs.files import spreadsheet_path, write_csv, write_json, write_whole
 from mfavbs.runs.labels import HIERARCHY, INSIGHT, MAP
 from mfavbs.runs.writing import unwritable
 
+_PART = 65_536  # rows that are Python's objects at once
+_ROWS, _NUMBERS = 2**20, 2**24  # rows of a group in Parquet, and numbers in it, at the most
 _UNSHOWN = ("trust", "leaf")  # in labels.csv: the one is the confidence, the other for a program
 
 
@@ -45,7 +48,10 @@ def write_labels(
         confidence where it is known, else that is the probability of the cluster.
     """
     more = dict(more or {})
-    confidence = more.get("trust", pa.array(probabilities.max(axis=1), pa.float32()))
+    if "trust" in more:
+        confidence = more["trust"]
+    else:
+        confidence = pa.array(probabilities.max(axis=1), pa.float32())
     columns: dict[str, Any] = {
         "path": pa.array(paths, pa.string()),
         "cluster": pa.array(clusters, pa.int32()),
@@ -65,14 +71,15 @@ def write_labels(
     try:
         rows = zip(*(_cells(column) for column in shown.values()), strict=True)
         write_csv(folder / "labels.csv", list(shown), rows)
-        _write_parquet(folder / "labels.parquet", columns)
+        _write_parquet(folder / "labels.parquet", columns, k)
     except OSError as error:
         raise unwritable(folder, error) from error
 
 
 def _cells(column: pa.Array) -> Iterable[str]:
     """A column as a spreadsheet takes it; a number in four digits, a list parted by semicolons."""
-    values = column.to_pylist()
+    parts = (column.slice(start, _PART).to_pylist() for start in range(0, len(column), _PART))
+    values = itertools.chain.from_iterable(parts)
     if pa.types.is_floating(column.type):
         return ("" if value is None else f"{value:.4f}" for value in values)
     if pa.types.is_integer(column.type):
@@ -110,6 +117,8 @@ def write_insight(
         raise unwritable(folder, error) from error
 
 
-def _write_parquet(path: Path, columns: Mapping[str, pa.Array]) -> None:
+def _write_parquet(path: Path, columns: Mapping[str, pa.Array], width: int = 1) -> None:
+    """Write columns, one of which has lists of a width; a group of rows is held in memory."""
     table = pa.table(dict(columns))
-    write_whole(path, lambda file: pq.write_table(table, file))
+    rows = max(1, min(_ROWS, _NUMBERS // width))
+    write_whole(path, lambda file: pq.write_table(table, file, row_group_size=rows))
