@@ -7,10 +7,11 @@ import pytest
 from feature_blobs import blobs
 from image_files import COLOURS, paint, write
 from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
 
 from mfavbs import recording
 from mfavbs.clustering import cluster_images
-from mfavbs.errors import RunError, SourceError
+from mfavbs.errors import MfavbsError, RunError, SourceError
 from mfavbs.recording import kmeans
 from mfavbs.report.data import collect
 
@@ -140,3 +141,35 @@ def test_a_run_can_be_cut_where_its_tree_has_other_numbers(tmp_path: Path) -> No
     assert len(np.unique(run.cut(5))) == 5
     assert sorted(run.order) == [0, 1, 2]
     assert "leaf" not in (tmp_path / "run" / "labels.csv").read_text("utf-8-sig").split("\n")[0]
+
+
+def test_a_bound_of_memory_is_kept_to_and_what_stages_took_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TOKENS", "EMBEDDINGS", "ANSWERS"):  # as of a set a million times as large
+        for module in ("fitting", "answers", "looking"):
+            monkeypatch.setattr(f"mfavbs.model.{module}.{name}", 1e-9, raising=False)
+    monkeypatch.setattr("mfavbs.model.answers.BANK_ROWS", 50)
+    out = tmp_path / "run"
+    run = cluster_images(features(), 3, out=out, memory="64M", **QUICK)
+    free = cluster_images(features(), 3, out=tmp_path / "free", **QUICK)
+    assert adjusted_rand_score(run.labels_, free.labels_) == 1
+    names = {path.name for path in out.iterdir()}
+    assert names == {path.name for path in (tmp_path / "free").iterdir()}
+    seconds, memory = run.metrics["seconds"], run.metrics["stage_memory_mib"]
+    assert seconds.keys() == memory.keys()
+    assert {"training", "training: neighbours", "insight: trust", "report"} <= seconds.keys()
+    assert max(memory.values()) <= run.metrics["peak_memory_mib"]
+    assert all(100 < peak < 100_000 for peak in memory.values())
+    assert "memory" not in run.record["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "said"), [("much", "should be a size"), ("1M", "does not hold a batch")]
+)
+def test_a_bound_that_will_not_do_is_refused_before_there_is_a_folder(
+    memory: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MfavbsError, match=said):
+        cluster_images(features(), 3, out=tmp_path / "run", memory=memory, **QUICK)
+    assert not (tmp_path / "run").exists()

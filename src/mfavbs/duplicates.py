@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfavbs.features import SegmentedFeatures
+from mfavbs.memory import checked_memory, let_go
 from mfavbs.sources import Features
 
 if TYPE_CHECKING:
-    from mfavbs.model import MFAVBsClustering
+    from mfavbs.model import MFAVBsClustering, Room
 
 _EDGE = 24  # pixels of the shorter edge: smaller pictures are alike without being copies
 _DIM = 128  # directions in which copies are looked for before a model is trained
@@ -22,7 +23,10 @@ _SAMPLE = 2_000  # images whose views tell what views of one image have in commo
 
 
 def group_images(
-    features: Features, embeddings: np.ndarray, tokens_of: Callable[[np.ndarray], np.ndarray]
+    features: Features,
+    embeddings: np.ndarray,
+    tokens_of: Callable[[np.ndarray], np.ndarray],
+    room: "Room | None" = None,
 ) -> np.ndarray:
     """Group the images that are copies of each other, see :func:`mfavbs.insight.group_copies`.
 
@@ -35,6 +39,8 @@ def group_images(
         (n, d) of unit length.
     tokens_of
         Gives projected tokens (m, v, t, d) of some rows.
+    room
+        What may be held in memory; all of it by default.
 
     Returns
     -------
@@ -53,9 +59,11 @@ def group_images(
         return group_copies(contents, embeddings, None, None)
     rows = np.linspace(0, n - 1, min(n, _SAMPLE)).round().astype(np.int64)
     model = fit_one_or_two(tokens_of(rows)[:, :, 0])
-    # A picture without contrast matches none.
     large = np.minimum(looks["width"], looks["height"]) >= _EDGE
-    return group_copies(contents, embeddings, looks["grey"] * large[:, None, None], model)
+    bounds = {} if room is None else {"room": room}
+    group = group_copies(contents, embeddings, looks["grey"], model, large, **bounds)
+    let_go(looks)
+    return group
 
 
 def fit_one_of_each(
@@ -79,7 +87,9 @@ def fit_one_of_each(
     int
         How many images were not trained on.
     """
-    group = _groups_before_training(features, seed)
+    from mfavbs.model import Room
+
+    group = _groups_before_training(features, seed, Room(checked_memory(model.memory)))
     alone = group < 0
     group[alone] = group.max(initial=-1) + 1 + np.arange(alone.sum())
     _, rows, of = np.unique(group, return_index=True, return_inverse=True)
@@ -95,11 +105,11 @@ def fit_one_of_each(
     return len(of) - len(rows)
 
 
-def _groups_before_training(features: Features, seed: int) -> np.ndarray:
+def _groups_before_training(features: Features, seed: int, room: "Room") -> np.ndarray:
     """Groups of copies by a projection of all images: what is trained on is not chosen yet."""
     import torch
 
-    from mfavbs.model import fit_projection, mean_view, unit
+    from mfavbs.model import TOKENS, fit_projection, make_array, mean_view, unit
 
     array = features.array if features.array.ndim == 4 else _as_views(features.array)
     mean, components = fit_projection(array, _DIM, torch.Generator().manual_seed(seed))
@@ -107,10 +117,13 @@ def _groups_before_training(features: Features, seed: int) -> np.ndarray:
     def tokens_of(rows: np.ndarray) -> torch.Tensor:
         return (unit(array[rows]) - mean) @ components  # (m, v, t, d)
 
-    n = len(array)
-    parts = [np.arange(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
-    embeddings = np.concatenate([mean_view(tokens_of(rows)).numpy() for rows in parts])
-    return group_images(features, embeddings, lambda rows: tokens_of(rows).numpy())
+    embeddings = make_array((len(array), _DIM), TOKENS, room)
+    for start in range(0, len(array), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(array)))
+        embeddings[rows] = mean_view(tokens_of(rows)).numpy()
+        let_go(embeddings)
+        let_go(array)
+    return group_images(features, embeddings, lambda rows: tokens_of(rows).numpy(), room)
 
 
 def _as_views(array: np.ndarray) -> np.ndarray:

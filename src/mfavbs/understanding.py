@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from mfavbs.duplicates import group_images
-from mfavbs.memory import let_go
+from mfavbs.memory import checked_memory, let_go
 from mfavbs.progress import Progress, Stages
 from mfavbs.sources import Features
 from mfavbs.suggesting import Wish, suggest_names
 
 if TYPE_CHECKING:
-    from mfavbs.model import MFAVBsClustering
+    from mfavbs.model import MFAVBsClustering, Room
 
 SCHEMA = 1
 MOST = 1_000  # images, or groups of them, that insight.json names
@@ -48,6 +48,8 @@ class Evidence:
         What clusters are to be named by.
     verbose
         Whether a long step shows how far it is.
+    room
+        What may be held in memory.
     """
 
     features: Features
@@ -59,6 +61,7 @@ class Evidence:
     seed: int
     names: Wish
     verbose: bool
+    room: "Room"
 
     @property
     def k(self) -> int:
@@ -141,8 +144,9 @@ def understand(
     folder
         On whose disk lies what does not fit into the model's ``memory``.
     """
-    from mfavbs.model import look
+    from mfavbs.model import Room, look
 
+    room = Room(checked_memory(model.memory), folder)
     asked = [name for name in QUESTIONS if name not in skip and (only is None or name in only)]
     found = before or Understood()
     known = found.insight.get("asked", [])
@@ -150,9 +154,9 @@ def understand(
     found.insight.setdefault("clusters", {})
     with Progress("insight", len(asked) + 1, "questions", show=verbose) as progress:
         with stages.timed("insight: looking"):
-            seen = look(model, features.array, folder)
+            seen = look(model, features.array, room)
         evidence = Evidence(
-            features, model, *seen, labels, probabilities, seed, names or Wish(), verbose
+            features, model, *seen, labels, probabilities, seed, names or Wish(), verbose, room
         )
         for number, size in enumerate(np.bincount(labels, minlength=evidence.k).tolist()):
             found.cluster(number)["size"] = size
@@ -208,7 +212,7 @@ def _outliers(evidence: Evidence, found: Understood) -> None:
 
 
 def _copies(evidence: Evidence, found: Understood) -> None:
-    group = group_images(evidence.features, evidence.embeddings, evidence.tokens)
+    group = group_images(evidence.features, evidence.embeddings, evidence.tokens, evidence.room)
     found.columns["copies"] = pa.array(group, pa.int32(), mask=group < 0)
     rows = np.flatnonzero(group >= 0)
     found.insight["copies"] = {

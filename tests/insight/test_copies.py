@@ -143,7 +143,7 @@ def test_chains_are_no_groups():
 
 def test_where_a_is_like_b_and_b_like_c_the_better_pair_is_the_group():
     greys = np.zeros((3, 32, 32), np.uint8)
-    assert _cliques(3, {(0, 1): 0.8, (1, 2): 0.9}, greys).tolist() == [0, 1, 1]
+    assert _cliques(3, {(0, 1): 0.8, (1, 2): 0.9}, greys, np.arange(3)).tolist() == [0, 1, 1]
 
 
 def test_groups_do_not_depend_on_the_order_of_the_images():

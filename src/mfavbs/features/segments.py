@@ -54,11 +54,16 @@ class SegmentedFeatures:
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
+def is_one(blocks: Sequence, place: np.ndarray) -> bool:
+    """Whether rows at these places are one block as it lies on the disk."""
+    return len(blocks) == 1 and np.array_equal(place, np.arange(len(blocks[0])))
+
+
 def as_one(blocks: Sequence[np.ndarray], block: np.ndarray, place: np.ndarray) -> np.ndarray:
     """The rows of ``blocks``: an array where they are one block as it lies on the disk.
 
     Else :class:`SegmentedFeatures`, which for who reads it is one.
     """
-    if len(blocks) == 1 and np.array_equal(place, np.arange(len(blocks[0]))):
+    if is_one(blocks, place):
         return blocks[0]
     return cast(np.ndarray, SegmentedFeatures(blocks, block, place))

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from mfavbs.errors import StoreError
 from mfavbs.features.listing import Diff, compare
 from mfavbs.features.pieces import PIECES
-from mfavbs.features.segments import as_one
+from mfavbs.features.segments import as_one, is_one
 from mfavbs.features.state import (
     SEGMENTS,
     TABLES,
@@ -111,6 +111,8 @@ class FeatureStore:
         if all(block is None for block in blocks):
             return None
         segment, place = (self.manifest[name].to_numpy() for name in ("segment", "place"))
+        if is_one(blocks, place):
+            return blocks[0]
         looks = np.zeros(len(segment), LOOK)
         for number, block in enumerate(blocks):
             if block is not None:

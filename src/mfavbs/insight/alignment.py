@@ -39,12 +39,11 @@ def match(greys: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         pixels of 32 wide; detail is 0 where the first is below 0.7. A picture without contrast
         matches none.
     """
-    thumbnails = torch.from_numpy(greys).float()
     found = np.zeros((len(pairs), 2), np.float32)
     if not len(pairs):
         return found
-    forward = _coarse(thumbnails, pairs)  # the second in a part of the first
-    backward = _coarse(thumbnails, pairs[:, ::-1])
+    forward = _coarse(greys, pairs)  # the second in a part of the first
+    backward = _coarse(greys, pairs[:, ::-1])
     turned = (backward[0] > forward[0])[:, None]
     # (p, 2): of which picture a part is the whole of the other.
     ordered = np.where(turned.numpy(), pairs[:, ::-1], pairs)
@@ -54,7 +53,7 @@ def match(greys: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     worth = np.flatnonzero(found[:, 0] >= _WORTH)
     for start in range(0, len(worth), _PAIRS):
         rows = worth[start : start + _PAIRS]
-        of, other = (thumbnails[side] for side in ordered[rows].T)
+        of, other = (_pictures(greys, side) for side in ordered[rows].T)
         better, detail = _refined(of, other, cuts[rows], best[rows])
         found[rows] = torch.stack([better, detail], dim=1).numpy()
     return found
@@ -65,9 +64,13 @@ def thumbnail_directions(greys: np.ndarray) -> Tensor:
     return _unit(_halved(torch.from_numpy(greys).float()))
 
 
-def _coarse(thumbnails: Tensor, pairs: np.ndarray) -> tuple[Tensor, Tensor]:
+def _pictures(greys: np.ndarray, rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(greys[rows]).float()
+
+
+def _coarse(greys: np.ndarray, pairs: np.ndarray) -> tuple[Tensor, Tensor]:
     """Best correlation (p,) of the second of a pair with a part of the first; cuts (p, 4)."""
-    size = thumbnails.shape[-1]
+    size = greys.shape[-1]
     across = [(a, b) for a in _CUTS for b in _CUTS if a + b <= _MOST_ACROSS]
     down = [(a, b) for a in _CUTS for b in _CUTS_BELOW if a + b <= _MOST_DOWN]
     left_right = torch.stack([_averaging(size, *cut) for cut in across])  # (x, 16, 32)
@@ -78,12 +81,13 @@ def _coarse(thumbnails: Tensor, pairs: np.ndarray) -> tuple[Tensor, Tensor]:
     first = pairs[order, 0]
     images = np.unique(first)
     for some in np.array_split(images, -(-len(images) // _IMAGES)):
-        parts = torch.einsum("yas,nst,xbt->nyxab", top_bottom, thumbnails[some], left_right)
+        pictures = _pictures(greys, some)
+        parts = torch.einsum("yas,nst,xbt->nyxab", top_bottom, pictures, left_right)
         parts = _unit(parts.flatten(0, 2)).unflatten(0, (len(some), len(all_cuts)))
         low, high = np.searchsorted(first, [some[0], some[-1] + 1])
         for rows in np.array_split(order[low:high], -(-(high - low) // _PAIRS)):
             place = np.searchsorted(some, pairs[rows, 0])
-            other = _unit(_halved(thumbnails[pairs[rows, 1]]))
+            other = _unit(_halved(_pictures(greys, pairs[rows, 1])))
             products = (parts[place] @ other[:, :, None])[..., 0]  # (r, cuts)
             best[rows], at = products.max(1)
             cuts[rows] = all_cuts[at]

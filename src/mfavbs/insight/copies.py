@@ -3,7 +3,7 @@
 In: embeddings (n, d), thumbnails (n, 32, 32), contents (n,). Out: a group (n,) for each image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +12,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mfavbs.insight.alignment import match, thumbnail_directions
-from mfavbs.model import nearest_neighbours
+from mfavbs.memory import let_go
+from mfavbs.model import EMBEDDINGS, INDEX, Room, make_room, nearest_neighbours
 
 _MISSED = 0.01  # pairs of views of one image that are not looked at
 _NEAREST = 10  # images that each is compared with, by embedding, and as many by thumbnail
 # Correlations from which on two pictures are one; measured by benchmarks/insight_copies.py.
 _ALIKE, _DETAIL = 0.95, 0.65
+_CHUNK = 16_384  # images whose pairs are looked at at once
+_UNBOUNDED = Room(2**60)
 _ALL_PAIRS = 200  # images of a chain up to which all are compared with all
 
 
@@ -82,6 +85,8 @@ def group_copies(
     embeddings: np.ndarray,
     greys: np.ndarray | None,
     model: OneOrTwo | None,
+    large: np.ndarray | None = None,
+    room: Room = _UNBOUNDED,
 ) -> np.ndarray:
     """Group the images that are copies of each other.
 
@@ -100,6 +105,10 @@ def group_copies(
         (n, 32, 32) uint8, or None: then only equal contents are copies.
     model
         Which pairs of pictures are looked at; all near ones if None.
+    large
+        (n,) whether a picture is large enough to be told from others; all by default.
+    room
+        What may be held in memory of all pictures, and of the search for near ones.
 
     Returns
     -------
@@ -110,8 +119,9 @@ def group_copies(
     _, rows, of = np.unique(contents, return_index=True, return_inverse=True)
     group = np.arange(len(rows))  # of each content
     if greys is not None and len(rows) > 1:
-        embeddings, greys = embeddings[rows], greys[rows]
-        group = _cliques(len(rows), _alike(embeddings, greys, model), greys)
+        large = np.ones(len(greys), bool) if large is None else large
+        pairs = _near_pairs(embeddings, greys, rows, large, model, room)
+        group = _cliques(len(rows), _matching(greys, rows, pairs), greys, rows)
     group = group[of]
     several = np.bincount(group)[group] > 1
     first = np.unique(group[several], return_index=True)
@@ -120,29 +130,68 @@ def group_copies(
     return np.where(several, order[group], -1).astype(np.int32)
 
 
-def _alike(
-    embeddings: np.ndarray, greys: np.ndarray, model: OneOrTwo | None
+def _near_pairs(
+    embeddings: np.ndarray,
+    greys: np.ndarray,
+    rows: np.ndarray,
+    large: np.ndarray,
+    model: OneOrTwo | None,
+    room: Room,
+) -> np.ndarray:
+    """Pairs (p, 2) of contents whose pictures may be copies, the lower first.
+
+    ``rows``: (m,) the image that each content is looked at by.
+    """
+    m = len(rows)
+
+    def thumbnails(part: np.ndarray) -> torch.Tensor:
+        shown = torch.from_numpy(large[part])[:, None]
+        return thumbnail_directions(greys[part]) * shown  # of no contrast, nobody's like
+
+    near = [
+        _nearest(lambda part: torch.from_numpy(embeddings[part]).float(), rows, room),
+        _nearest(thumbnails, rows, room),
+    ]
+    found = []
+    for start in range(0, m, _CHUNK):
+        theirs = np.concatenate([columns[start : start + _CHUNK] for columns in near], axis=1)
+        own = np.repeat(np.arange(start, start + len(theirs)), theirs.shape[1])
+        low, high = np.minimum(own, theirs.ravel()), np.maximum(own, theirs.ravel())
+        code = np.unique(low.astype(np.int64) * m + high)
+        pairs = rows[np.stack(np.divmod(code, m), axis=1)]
+        may = large[pairs].all(1)
+        if model is not None:
+            a, b = (embeddings[side] for side in pairs.T)
+            may &= model.log_ratio(a, b) >= model.threshold
+        found.append(code[may])
+        let_go(embeddings)
+    return np.stack(np.divmod(np.unique(np.concatenate(found)), m), axis=1)
+
+
+def _nearest(
+    directions: Callable[[np.ndarray], torch.Tensor], rows: np.ndarray, room: Room
+) -> np.ndarray:
+    """(m, at most 10) the nearest of some images by their directions."""
+    parts = np.split(rows, range(_CHUNK, len(rows), _CHUNK))
+    points = make_room((len(rows), directions(rows[:1]).shape[1]), EMBEDDINGS, room)
+    for start, part in zip(range(0, len(rows), _CHUNK), parts, strict=True):
+        points[start : start + len(part)] = directions(part)
+    n_near = min(_NEAREST, len(rows) - 1)
+    return nearest_neighbours(points, n_near, int(INDEX * room.memory)).numpy()
+
+
+def _matching(
+    greys: np.ndarray, rows: np.ndarray, pairs: np.ndarray
 ) -> dict[tuple[int, int], float]:
-    """Pairs of pictures that match, the lower row first, and how well."""
-    n = len(embeddings)
-    directions = (torch.from_numpy(embeddings).float(), thumbnail_directions(greys))
-    found = [nearest_neighbours(x, min(_NEAREST, n - 1)).numpy() for x in directions]
-    near = np.concatenate(found, axis=1)  # (n, 2 m)
-    pairs = np.stack([np.repeat(np.arange(n), near.shape[1]), near.ravel()], axis=1)
-    pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-    if model is not None:
-        a, b = (embeddings[side] for side in pairs.T)
-        pairs = pairs[model.log_ratio(a, b) >= model.threshold]
-    return _matching(greys, pairs)
-
-
-def _matching(greys: np.ndarray, pairs: np.ndarray) -> dict[tuple[int, int], float]:
-    whole, detail = match(greys, pairs).T
+    """Those pairs of contents whose pictures match, and how well."""
+    whole, detail = match(greys, rows[pairs]).T
     same = (whole >= _ALIKE) & (detail >= _DETAIL)
-    return {(int(a), int(b)): float(c) for (a, b), c in zip(pairs[same], detail[same])}
+    return {(int(a), int(b)): float(c) for (a, b), c in zip(pairs[same], whole[same])}
 
 
-def _cliques(n: int, alike: Mapping[tuple[int, int], float], greys: np.ndarray) -> np.ndarray:
+def _cliques(
+    n: int, alike: Mapping[tuple[int, int], float], greys: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
     """(n,) groups whose every pair is alike: complete linkage, the best pairs first."""
     group = np.arange(n)
     if not alike:
@@ -152,12 +201,12 @@ def _cliques(n: int, alike: Mapping[tuple[int, int], float], greys: np.ndarray) 
     order = np.argsort(chain, kind="stable")
     pairs = dict(alike)
     missing = []
-    for rows in np.split(order, np.flatnonzero(np.diff(chain[order])) + 1):
-        if 2 < len(rows) <= _ALL_PAIRS:  # those that are not each other's nearest as well
-            all_pairs = np.stack(np.triu_indices(len(rows), 1), axis=1)
-            missing += [pair for pair in rows[all_pairs].tolist() if tuple(pair) not in pairs]
+    for links in np.split(order, np.flatnonzero(np.diff(chain[order])) + 1):
+        if 2 < len(links) <= _ALL_PAIRS:  # those that are not each other's nearest as well
+            all_pairs = np.stack(np.triu_indices(len(links), 1), axis=1)
+            missing += [pair for pair in links[all_pairs].tolist() if tuple(pair) not in pairs]
     if missing:
-        pairs |= _matching(greys, np.array(missing))
+        pairs |= _matching(greys, rows, np.array(missing))
     members: dict[int, list[int]] = {}
     for (a, b), _ in sorted(pairs.items(), key=lambda item: (-item[1], item[0])):
         one, two = (members.setdefault(int(group[row]), [int(group[row])]) for row in (a, b))

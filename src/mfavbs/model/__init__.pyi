@@ -22,11 +22,15 @@ from .pixel_training import train_pixels
 from .pixel_views import PixelViews
 from .projection import fit_projection, unit
 from .renumbering import renumber
+from .room import EMBEDDINGS, INDEX, TOKENS, Room, make_array, make_room
 from .stem import PixelView, Stem, check_image_size
 
 __all__ = [
+    "EMBEDDINGS",
     "FAVB",
     "FEWEST",
+    "INDEX",
+    "TOKENS",
     "ClusterHeads",
     "Curve",
     "EndToEnd",
@@ -39,6 +43,7 @@ __all__ = [
     "PixelNetwork",
     "PixelView",
     "PixelViews",
+    "Room",
     "Seen",
     "Stem",
     "ViT",
@@ -63,6 +68,8 @@ __all__ = [
     "leave_one_out_ridge_error",
     "look",
     "look_at_tokens",
+    "make_array",
+    "make_room",
     "mean_features",
     "mean_view",
     "nearest_neighbours",

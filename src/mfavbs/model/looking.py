@@ -3,7 +3,6 @@
 In: a fitted model, features of images. Out: embeddings (n, d), the cluster by every head (h, n).
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,14 +37,14 @@ class Seen(NamedTuple):
 
 @own_settings()
 @torch.inference_mode()
-def look(model: Any, X: Any, folder: Path | None = None) -> Seen:
+def look(model: Any, X: Any, room: Room | None = None) -> Seen:
     """See images as a fitted :class:`MFAVBsClustering` does; memory grows with h n alone.
 
-    Embeddings that are too many for the model's ``memory`` lie on the disk of ``folder``.
+    Embeddings that are too many for the room, by default the model's ``memory``, lie on the disk.
     """
     features = check_features(model, X, reset=False)
     network = model.network_
-    room = Room(checked_memory(model.memory), folder)
+    room = room or Room(checked_memory(model.memory))
     embeddings = make_array((len(features), network.width), TOKENS, room)
     heads = np.empty((network.n_cluster_heads, len(features)), np.int32)
     for start in range(0, len(features), _CHUNK):
@@ -71,8 +70,11 @@ def mean_features(model: Any, X: Any, rows: np.ndarray | None = None) -> np.ndar
     """The mean of an image's views as the encoder has them, (n, f) float32 of unit length."""
     features = check_features(model, X if rows is None else X[rows], reset=False)
     frame = model.network_.frame
-    found = [
-        F.normalize(unit(features[start : start + _CHUNK, :, 0], frame=frame).mean(1), dim=-1)
-        for start in range(0, len(features), _CHUNK)
-    ]
-    return torch.cat(found).numpy()
+    width = features.shape[3] + (frame is not None)
+    found = make_array((len(features), width), TOKENS, Room(checked_memory(model.memory)))
+    for start in range(0, len(features), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found[part] = F.normalize(unit(features[part, :, 0], frame=frame).mean(1), dim=-1).numpy()
+        let_go(features)
+        let_go(found)
+    return found
