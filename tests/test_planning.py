@@ -124,7 +124,7 @@ def test_a_small_disk_and_a_small_memory_are_told(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 0, 10_000))
-    monkeypatch.setattr(planning, "_memory_machine", lambda: 10**6)
+    monkeypatch.setattr(planning, "machine_memory", lambda: 10**6)
     disk, memory = plan(photos, 3, **TINY).advice
     assert "The disk is too small" in disk
     assert "out= on another disk" in disk

@@ -3,9 +3,7 @@
 In: all that a run is asked for. Out: a plan, by stages; nothing is written.
 """
 
-import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,13 +15,14 @@ import numpy as np
 from mfavbs import runs
 from mfavbs.advising import advise
 from mfavbs.cutting import is_run
-from mfavbs.devices import check_device, peak_memory_mib, pick_device
+from mfavbs.devices import check_device, pick_device
 from mfavbs.encoders import DEFAULT_ENCODER, Names, Weights, check_encoder, encoder_asked
 from mfavbs.encoders import Sizes as ImageSizes
 from mfavbs.errors import SourceError
 from mfavbs.files import user_path
 from mfavbs.foretelling import Plan, Sizes, as_stages, disk_of, memory_of
 from mfavbs.images import IMAGE_MEMORY, Images, Range, checked_range, views_of
+from mfavbs.memory import checked_memory, machine_memory, peak_memory_mib
 from mfavbs.model import Number, checked_number
 from mfavbs.rehearsing import rehearse, rehearse_pixels
 from mfavbs.sources import OpenedSource, Source, open_source
@@ -223,6 +222,7 @@ def _planned(
     )
     seconds |= found | {"report": of.pictures * seen.about.get("picture", 0.0) + _PAGE}
     disk, meanwhile = disk_of(of)
+    base = int(peak_memory_mib() * 2**20)
     made = Plan(
         n_images=len(opened.keys),
         n_clusters=number,
@@ -232,8 +232,8 @@ def _planned(
         disk=disk,
         disk_meanwhile=meanwhile,
         disk_free=shutil.disk_usage(_that_is_there(out or Path())).free,
-        memory=memory_of(of, int(peak_memory_mib() * 2**20)),
-        memory_machine=_memory_machine(),
+        memory=min(memory_of(of, base), base + checked_memory(None)),
+        memory_machine=machine_memory(),
         advice=[],
     )
     return replace(made, advice=advise(made, seen.n, k, asked, seen.about))
@@ -243,11 +243,3 @@ def _that_is_there(folder: Path) -> Path:
     """The folder, or the nearest above it that there is."""
     folder = folder.absolute()
     return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def _memory_machine() -> int:
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.virtual_memory().total
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -16,6 +16,7 @@ from mfavbs.devices import pick_device
 from mfavbs.errors import MfavbsError
 from mfavbs.images import Views, content_hash, replay_crops
 from mfavbs.model import Number, least_images
+from mfavbs.progress import Stages
 from mfavbs.sources import Features
 from mfavbs.understanding import understand
 
@@ -278,10 +279,10 @@ def _ask(
     part = Features(
         few.array[:m], few.keys[:m], None, [], [], [], None, {}, few.encoder, None, None, looks
     )
-    seconds: dict[str, float] = {}
+    stages = Stages()
     answers = (model.labels_[:m], model.probabilities_[:m])
-    understand(part, model, *answers, 0, seconds, skip=("names", *skip))
-    return seconds
+    understand(part, model, *answers, 0, stages, skip=("names", *skip))
+    return stages.seconds
 
 
 def _some(features: np.ndarray, looks: np.ndarray | None, m: int) -> Features:
