@@ -122,7 +122,11 @@ def features_asked(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_model(
-    n_clusters: Number, asked: dict[str, Any], augment: str, memory: Memory, **parameters: Any
+    n_clusters: Number,
+    asked: dict[str, Any],
+    augment: str,
+    memory: Memory = None,
+    **parameters: Any,
 ) -> "MFAVBsClustering | EndToEnd":
     """A model whose parameters are found wrong now, and not when the images are encoded."""
     from mfavbs.model import EndToEnd, MFAVBsClustering, check_memory
