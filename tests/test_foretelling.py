@@ -3,7 +3,7 @@
 import pytest
 
 from mfavbs.foretelling import as_stages, duration, size, told
-from mfavbs.rehearsing import growth
+from mfavbs.growing import growth
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_parts_make_stages_that_add_up() -> None:
 
 def test_growth_is_of_the_table_and_goes_on_beyond_it() -> None:
     assert growth("unknown", 600, 200) == 3
-    for stage in ("insight: trust", "training: rest"):
+    for stage in ("insight: trust", "training: start"):
         assert growth(stage, 500, 500) == 1
         assert growth(stage, 10**4, 10**3) * growth(stage, 10**6, 10**4) == pytest.approx(
             growth(stage, 10**6, 10**3)

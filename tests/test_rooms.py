@@ -22,18 +22,7 @@ ORDER = (
         "progress",
         "metrics",
     ),  # the ground
-    *(
-        "images",
-        "datasets",
-        "encoders",
-        "features",
-        "engines",
-        "model",
-        "runs",
-        "insight",
-        "report",
-        "review",
-    ),
+    *("images", "datasets", "encoders", "features", "model", "runs", "insight", "report", "review"),
     *(
         "sources",
         "truth",
@@ -42,6 +31,7 @@ ORDER = (
         "understanding",
         "recording",
         "training",
+        "growing",
         "rehearsing",
         "foretelling",
         "announcing",
@@ -60,7 +50,7 @@ ORDER = (
         "placing",
         "exporting",
     ),  # the flows that join the rooms
-    *("bench", "cli", "__main__"),
+    *("bench", "engines", "cli", "__main__"),
 )
 MODULES = {
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path

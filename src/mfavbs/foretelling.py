@@ -16,6 +16,7 @@ _TILE = 8_000  # bytes of one, in the report and kept beside it
 _ROW = 400  # bytes of an image in the tables of a store and of a run
 _REFERENCE, _REFITS = 5_000, 20  # images that new ones are compared with; refits that are kept
 _BANK = 100_000  # images whose answers a model keeps
+_MAPPED = 2**29  # bytes of features that stay in memory for a while
 _NAMED = 3  # stages that the line names
 
 
@@ -101,7 +102,7 @@ class Sizes(NamedTuple):
     @property
     def pictures(self) -> int:
         """Pictures that the report shows, about."""
-        return min(self.n, _TILES, _PER_CLUSTER * self.k) + min(self.n // 2, _BESIDE)
+        return min(self.n, min(_TILES, _PER_CLUSTER * self.k) + _BESIDE)
 
 
 def disk_of(sizes: Sizes) -> tuple[int, int]:
@@ -118,14 +119,24 @@ def disk_of(sizes: Sizes) -> tuple[int, int]:
     return finished, finished + max(pieces, pixels + 2 * model)
 
 
-def memory_of(sizes: Sizes, base: int) -> int:
-    """Bytes that the process takes at the most, which has taken ``base`` with next to no images."""
+def memory_of(sizes: Sizes, base: int, bound: int) -> int:
+    """Bytes that the process takes at the most.
+
+    Parameters
+    ----------
+    sizes
+        Of everything.
+    base
+        What it takes with next to no images.
+    bound
+        What it may take for them; what does not fit lies on the disk.
+    """
     n, v, t, f, k, h, d = sizes[:7]
     tokens = 4 * n * v * t * d
-    features = 2 * n * v * t * f  # mapped from the disk; the system may take them back
-    answers = 4 * 3 * h * min(n, _BANK) * k
-    each = 4 * (4 * d + 2 * k) + 8 * 20
-    return int(base + tokens + features + answers + n * each)
+    features = 2 * n * v * t * f  # mapped from the disk, and given back a part at a time
+    answers = 4 * 2 * h * min(n, _BANK) * k
+    each = 4 * (3 * d + 2 * k) + 4 * 20
+    return base + min(bound, int(tokens + min(features, _MAPPED) + answers + n * each))
 
 
 def as_stages(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from mfavbs.errors import SourceError
 from mfavbs.files import user_path
 from mfavbs.foretelling import Plan, Sizes, as_stages, disk_of, memory_of
 from mfavbs.images import IMAGE_MEMORY, Images, Range, checked_range, views_of
-from mfavbs.memory import checked_memory, machine_memory, peak_memory_mib
+from mfavbs.memory import Memory, checked_memory, machine_memory, peak_memory_mib
 from mfavbs.model import Number, checked_number
 from mfavbs.rehearsing import rehearse, rehearse_pixels
 from mfavbs.sources import OpenedSource, Source, open_source
@@ -65,6 +65,7 @@ def plan(
     cache: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
+    memory: Memory = None,
     **estimator: Any,
 ) -> Plan:
     """Tell what :func:`mfavbs.cluster_images` will take, by encoding and training on a few images.
@@ -73,12 +74,15 @@ def plan(
 
     Parameters
     ----------
+    source, n_clusters, encoder, weights, image_size, grid, fit, train, resolution, anchor
+        As in :func:`mfavbs.cluster_images`, and so are all that follow.
+    n_views, augment, exclude, seed, value_range, image_memory, with_map
+        Of images and views.
+    cache, n_workers, device, memory, estimator
+        Of the computation.
     out
         The run folder. Features that it holds already cost nothing; without it none are looked
         for, and the disk is that of the current folder.
-    source, n_clusters, encoder, weights, image_size, grid, fit, train, resolution, anchor, n_views,
-    augment, exclude, seed, value_range, image_memory, with_map, cache, n_workers, device, estimator
-        As in :func:`mfavbs.cluster_images`.
 
     Returns
     -------
@@ -98,6 +102,7 @@ def plan(
         encoder, weights, image_size = "pixels", None, None
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
+    checked_memory(memory)
     checked_range(value_range)
     place = None if out is None else user_path(out)
     begin = time.perf_counter()
@@ -110,8 +115,16 @@ def plan(
     listing = time.perf_counter() - begin
     check_early(opened, number, None, False)
     check_trainable(train, opened, None)
+    begin = time.perf_counter()
     model = checked_model(
-        number, trained, augment, random_state=seed, device=device, verbose=False, **estimator
+        number,
+        trained,
+        augment,
+        memory,
+        random_state=seed,
+        device=device,
+        verbose=False,
+        **estimator,
     )
     asked = {
         **encoder_asked(encoder, weights, image_size),
@@ -125,8 +138,8 @@ def plan(
         "image_memory": image_memory,
     }
     how = {"cache": cache, "n_workers": n_workers, "device": device}
-    seen = _looked_at(opened, features_asked(asked), place, how)
-    return _planned(opened, number, model, asked, seen, place, listing, with_map)
+    seen = _looked_at(opened, features_asked(asked), place, how, begin)
+    return _planned(opened, number, model, asked, seen, place, listing, memory, with_map)
 
 
 class _Seen(NamedTuple):
@@ -141,10 +154,9 @@ class _Seen(NamedTuple):
 
 
 def _looked_at(
-    opened: OpenedSource, asked: dict[str, Any], out: Path | None, how: dict[str, Any]
+    opened: OpenedSource, asked: dict[str, Any], out: Path | None, how: dict[str, Any], begin: float
 ) -> _Seen:
-    """Load the encoder and encode some of the images, if there are any to encode."""
-    begin = time.perf_counter()
+    """Load the encoder and encode some of the images; ``begin``: when libraries were imported."""
     encoder = opened.load_encoder(asked)
     if opened.images is None:
         have = opened.features(Path(), None, asked)
@@ -177,6 +189,7 @@ def _looked_at(
 def _seconds_a_picture(images: Images) -> float:
     """Seconds for an image that is read once more, for the report."""
     rows = np.linspace(0, len(images) - 1, min(len(images), _PICTURES)).round().astype(int)
+    runs.thumbnails(images, images.keys[:1])  # libraries are imported
     begin = time.perf_counter()
     runs.thumbnails(images, [images.keys[row] for row in rows])
     return (time.perf_counter() - begin) / len(rows)
@@ -195,6 +208,7 @@ def _planned(
     seen: _Seen,
     out: Path | None,
     listing: float,
+    memory: Memory,
     with_map: bool,
 ) -> Plan:
     """All stages, from what was seen of the features."""
@@ -222,7 +236,6 @@ def _planned(
     )
     seconds |= found | {"report": of.pictures * seen.about.get("picture", 0.0) + _PAGE}
     disk, meanwhile = disk_of(of)
-    base = int(peak_memory_mib() * 2**20)
     made = Plan(
         n_images=len(opened.keys),
         n_clusters=number,
@@ -232,7 +245,7 @@ def _planned(
         disk=disk,
         disk_meanwhile=meanwhile,
         disk_free=shutil.disk_usage(_that_is_there(out or Path())).free,
-        memory=min(memory_of(of, base), base + checked_memory(None)),
+        memory=memory_of(of, int(peak_memory_mib() * 2**20), checked_memory(memory)),
         memory_machine=machine_memory(),
         advice=[],
     )

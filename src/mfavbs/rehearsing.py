@@ -14,6 +14,7 @@ import numpy as np
 
 from mfavbs.devices import pick_device
 from mfavbs.errors import MfavbsError
+from mfavbs.growing import NUMBER, STAGES, STEP, growth, seconds_there
 from mfavbs.images import Views, content_hash, replay_crops
 from mfavbs.model import Number, least_images
 from mfavbs.progress import Stages
@@ -31,21 +32,6 @@ _PIXELS = 16  # images in a batch that is trained on from pixels, on a CPU
 SUPPOSED = 10  # clusters, where they are to be found and these few do not tell how many
 _NARROW = 64  # features, where these decide nothing
 _MIXED = 0.2  # of another image, in those that stand for images that were not encoded
-# Seconds of each stage by the number of images, on one machine: how they grow is taken from here,
-# how large they are from what is measured. `benchmarks/planning.py --growth` makes it anew.
-_NUMBERS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
-_STEP = 0.027  # of training, on that machine
-_GROWTH = {
-    "training: rest": (0.9, 1.0, 1.6, 3.2, 9.0, 30.0, 90.0),
-    "insight: looking": (0.05, 0.07, 0.1, 0.2, 0.6, 1.6, 4.7),
-    "insight: trust": (0.5, 0.6, 0.8, 1.8, 5.0, 5.1, 5.5),
-    "insight: outliers": (0.03, 0.04, 0.12, 0.5, 2.2, 6.0, 13.0),
-    "insight: copies": (0.1, 0.2, 0.5, 1.5, 5.0, 17.0, 60.0),
-    "insight: k": (1.3, 3.0, 4.8, 5.2, 5.4, 5.6, 6.0),
-    "insight: hierarchy": (0.4, 0.6, 0.8, 1.0, 1.8, 3.0, 5.3),
-    "insight: membership": (0.03, 0.05, 0.1, 0.25, 0.45, 0.5, 0.6),
-    "insight: map": (0.3, 0.6, 2.0, 4.5, 4.9, 5.2, 5.9),
-}
 
 
 class Rehearsed(NamedTuple):
@@ -97,29 +83,26 @@ def rehearse(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of empty clusters: these few are not the images
-        begin = time.perf_counter()
-        k, n_found = _supposed(features, n, n_clusters, parameters)
-        finding = time.perf_counter() - begin
+        k, found = _supposed(features, n, n_clusters, parameters)
         parameters = parameters | {"n_clusters": k, "verbose": False}
         begin = time.perf_counter()
         warm = _some(features, looks, min(n, max(_WARM, _PER_CLUSTER * k)))
         _ask(warm, _fitted(warm, 1, parameters)[0], len(warm.keys), skip)
-        first = time.perf_counter() - begin
+        importing = time.perf_counter() - begin
         few = _some(features, looks, min(n, max(_TRAINED, _PER_CLUSTER * k)))
-        m = len(few.keys)
-        step, rest, model = _step(few, parameters)
-        asked = min(m, max(_ASKED, _PER_CLUSTER * k))
-        skip = (*skip, "k") if not isinstance(n_clusters, int) else skip
-        seconds = _ask(few, model, asked, skip)
-    found = {"training: rest": growth("training: rest", n, m) * rest}
-    again = sum(growth(name, len(warm.keys), asked) * value for name, value in seconds.items())
-    again += growth("training: rest", len(warm.keys), m) * rest
+        m, m_warm = len(few.keys), len(warm.keys)
+        model, parts, step = _fitted(few, _STEPS, parameters)
+        m_asked = min(m, max(_ASKED, _PER_CLUSTER * k))
+        skip = skip if isinstance(n_clusters, int) else (*skip, "k")
+        questions = _ask(few, model, m_asked, skip)
+    parts = {f"training: {name}": value for name, value in parts.items()}
+    for tried, took in ((m, parts), (m_asked, questions)):
+        importing -= sum(growth(name, m_warm, tried) * value for name, value in took.items())
     n_steps = _steps(n, None, parameters)
-    found["training: epochs"] = n_steps * step
-    found |= {name: growth(name, n, asked) * value for name, value in seconds.items()}
-    if n_found:
-        found["number of clusters"] = growth("insight: k", n, n_found) * finding
-    return Rehearsed(max(0.0, first - again), found, k, n_steps)
+    found |= {name: growth(name, n, m) * value for name, value in parts.items()}
+    found |= {"training: epochs": n_steps * step}
+    found |= {name: growth(name, n, m_asked) * value for name, value in questions.items()}
+    return Rehearsed(max(0.0, importing), found, k, n_steps)
 
 
 def rehearse_pixels(
@@ -196,47 +179,32 @@ def glance(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _fitted(some, 1, parameters)  # libraries are imported, and set themselves up
-        step = _step(some, parameters)[0]
+        step = _fitted(some, _STEPS, parameters)[2]
     found = {"training: epochs": _steps(n, None, parameters) * step}
-    for name in _GROWTH:
-        found[name] = step / _STEP * _reference(name, n)
-    if not given:
-        found["number of clusters"] = found.pop("insight: k")
+    found |= {name: step / STEP * seconds_there(name, n) for name in STAGES}
+    del found["insight: k" if not given else NUMBER]
     return chosen, {name: x for name, x in found.items() if name.partition(": ")[2] not in skip}
-
-
-def growth(stage: str, n: int, m: int) -> float:
-    """How many times as long a stage takes with n images as with m."""
-    return _reference(stage, n) / _reference(stage, m)
-
-
-def _reference(stage: str, n: int) -> float:
-    """Seconds on the machine of the table; what it does not have grows as the images do."""
-    if stage not in _GROWTH:
-        return float(n)
-    x, y = np.log(_NUMBERS), np.log(_GROWTH[stage])
-    at = math.log(n)
-    slope = (y[-1] - y[-2]) / (x[-1] - x[-2])
-    return float(np.exp(np.interp(at, x, y) + slope * max(0.0, at - x[-1])))
 
 
 def _supposed(
     features: np.ndarray, n: int, n_clusters: Number, parameters: dict[str, Any]
-) -> tuple[int, int]:
-    """The number of clusters, and by how many images it was sought: none where it is given."""
+) -> tuple[int, dict[str, float]]:
+    """The number of clusters; and where it is not given, the seconds in which it is found."""
     if isinstance(n_clusters, int):
-        return n_clusters, 0
+        return n_clusters, {}
     from mfavbs.model import find_number
 
     m = min(n, max(_TRAINED, least_images(n_clusters)))
     low, high = n_clusters if isinstance(n_clusters, tuple) else (2, m // 2)
     asked = n_clusters if n_clusters == "auto" else (low, max(low + 1, min(high, m // 2)))
+    some = _like(features, m)
+    begin = time.perf_counter()
     try:
-        some = _like(features, m)
         k = find_number(some, np.arange(m), asked, parameters.get("dim", 128), 0)["best"]
     except MfavbsError:  # of so few it cannot be told
         k = min(max(SUPPOSED, low), high)
-    return int(k), m
+    seconds = (time.perf_counter() - begin) * growth(NUMBER, n, m)
+    return int(k), {NUMBER: seconds}
 
 
 def _steps(n: int, epochs: int | None, parameters: dict[str, Any]) -> int:
@@ -248,27 +216,22 @@ def _steps(n: int, epochs: int | None, parameters: dict[str, Any]) -> int:
     return chosen["epochs"] * math.ceil(n / chosen["batch_size"])
 
 
-def _step(few: Features, parameters: dict[str, Any]) -> "tuple[float, float, MFAVBsClustering]":
-    """Seconds of a step, and of all else in a fit; the model."""
-    m = len(few.keys)
-    _, short = _fitted(few, 1, parameters)
-    n_epochs = 1 + max(1, math.ceil(_STEPS / _steps(m, 1, parameters)))
-    model, whole = _fitted(few, n_epochs, parameters)
-    step = max(0.0, whole - short) / _steps(m, n_epochs - 1, parameters)
-    return step, max(0.0, short - step * _steps(m, 1, parameters)), model
-
-
 def _fitted(
-    few: Features, epochs: int, parameters: dict[str, Any]
-) -> "tuple[MFAVBsClustering, float]":
-    """A model, and the seconds that it took, with checkpoints as in a run."""
+    few: Features, n_steps: int, parameters: dict[str, Any]
+) -> "tuple[MFAVBsClustering, dict[str, float], float]":
+    """A model; seconds of the stages of its training but the epochs; seconds of one step.
+
+    With checkpoints, as in a run.
+    """
     from mfavbs.model import MFAVBsClustering
 
+    m = len(few.keys)
+    epochs = math.ceil(n_steps / _steps(m, 1, parameters))
     model = MFAVBsClustering(**(parameters | {"epochs": epochs}))
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
         model.fit(few.array, checkpoint=Path(folder) / "checkpoint.pt")
-        return model, time.perf_counter() - begin
+    seconds = dict(model.stages_.seconds)
+    return model, seconds, seconds.pop("epochs") / _steps(m, epochs, parameters)
 
 
 def _ask(

@@ -23,6 +23,7 @@ from mfavbs.cli.options import (
     ImageSizeOption,
     JsonOption,
     MapOption,
+    MemoryOption,
     NumberOption,
     ObjectiveOption,
     QuietOption,
@@ -75,6 +76,7 @@ def plan(
     cache: CacheOption = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    memory: MemoryOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,6 +111,7 @@ def plan(
         cache=cache,
         n_workers=n_workers,
         device=device,
+        memory=memory,
         objective=objective,
         epochs=epochs,
     )

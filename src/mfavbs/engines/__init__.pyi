@@ -1,3 +1,0 @@
-from .asking import ENGINES, check_engine, engine_of
-
-__all__ = ["ENGINES", "check_engine", "engine_of"]
