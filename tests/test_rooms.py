@@ -22,7 +22,18 @@ ORDER = (
         "progress",
         "metrics",
     ),  # the ground
-    *("images", "datasets", "encoders", "features", "model", "runs", "insight", "report", "review"),
+    *(
+        "images",
+        "datasets",
+        "encoders",
+        "features",
+        "engines",
+        "model",
+        "runs",
+        "insight",
+        "report",
+        "review",
+    ),
     *(
         "sources",
         "truth",
@@ -50,7 +61,7 @@ ORDER = (
         "placing",
         "exporting",
     ),  # the flows that join the rooms
-    *("bench", "engines", "cli", "__main__"),
+    *("bench", "cli", "__main__"),
 )
 MODULES = {
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path

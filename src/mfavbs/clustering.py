@@ -18,6 +18,7 @@ from mfavbs.continuing import earlier_run
 from mfavbs.cutting import cut_run, is_run
 from mfavbs.devices import check_device
 from mfavbs.encoders import DEFAULT_ENCODER, Names, Sizes, Weights, check_encoder, encoder_asked
+from mfavbs.engines import check_engine, engine_of
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
@@ -77,6 +78,8 @@ def cluster_images(
     n_workers: int | None = None,
     device: str = "auto",
     memory: Memory = None,
+    engine: str = "local",
+    ray_address: str | None = None,
     verbose: bool = True,
     **estimator: Any,
 ) -> Run:
@@ -154,6 +157,12 @@ def cluster_images(
         libraries (half a GiB): bytes, or a size as ``"8G"``; None is half of what the machine, a
         container or a job allows. What does not fit lies in files in ``out`` that have no name and
         are gone with the process.
+    engine
+        ``"ray"`` has the images read and encoded by the processes of a Ray cluster; training stays
+        here. The features are the same, and an interrupted run may go on with the other engine.
+    ray_address
+        ``HOST:PORT`` of the head of that cluster, or ``"auto"`` for the one that this machine is a
+        node of. None starts a Ray on this machine, of ``n_workers`` processes, and ends it.
     verbose
         Show progress on stderr.
     **estimator
@@ -183,6 +192,7 @@ def cluster_images(
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     checked_memory(memory)
+    check_engine(engine, ray_address)
     checked = checked_range(value_range)
     names = wish(vocabulary, vocabulary_vectors, encoder_asked(encoder, weights, None)["weights"])
     if is_run(source) and not (update or refit) and out.resolve() != user_path(source).resolve():
@@ -263,6 +273,7 @@ def cluster_images(
             n_workers=n_workers,
             verbose=verbose,
             device=device,
+            engine=engine_of(engine, ray_address),
         )
     return read_run(out)
 

@@ -12,6 +12,7 @@ from typing import Any
 from mfavbs import runs
 from mfavbs.devices import check_device
 from mfavbs.encoders import Weights
+from mfavbs.engines import check_engine, engine_of
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import holds_only, user_path, write_json
 from mfavbs.judging import judge, warnings_of
@@ -31,6 +32,8 @@ def predict_images(
     cache: str | Path | None = None,
     n_workers: int | None = None,
     device: str = "auto",
+    engine: str = "local",
+    ray_address: str | None = None,
     none_rate: float | None = None,
     verbose: bool = True,
 ) -> Path:
@@ -52,7 +55,7 @@ def predict_images(
     weights
         Where the encoder's weights lie now, if not where they lay for the run; of several
         encoders a list, in the run's order.
-    cache, n_workers, device, verbose
+    cache, n_workers, device, engine, ray_address, verbose
         As in :func:`cluster_images`.
     none_rate
         Between 0 and 1: so many of the images that are like the run's get no cluster, but -1, and
@@ -66,6 +69,7 @@ def predict_images(
         from the run's, which is a warning, too.
     """
     check_device(device)
+    check_engine(engine, ray_address)
     if none_rate is not None and not 0 < none_rate < 1:
         raise SourceError(f"none_rate={none_rate} should be between 0 and 1; 0.05, for one.")
     run = user_path(run)
@@ -100,6 +104,7 @@ def predict_images(
             n_workers=n_workers,
             verbose=verbose,
             device=device,
+            engine=engine_of(engine, ray_address),
         )
         probabilities = answer(model, features, out, trained, verbose)
         looking = load_looking(run / runs.MODEL, trained, device)

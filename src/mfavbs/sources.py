@@ -30,7 +30,7 @@ from mfavbs.images import (
 
 if TYPE_CHECKING:  # what imports torch is imported when images are encoded
     from mfavbs.encoders import CombinedEncoder, Encoder
-    from mfavbs.features import Foretell
+    from mfavbs.features import Engine, Foretell
 
 Source = str | Path | Sequence[str | Path] | np.ndarray | Images
 # Which views were drawn beside the clean one, and whether in float32 or bfloat16: features of the
@@ -112,13 +112,14 @@ class ImageSource:
         foretell: "Foretell | None" = None,
         verbose: bool = True,
         device: str = "auto",
+        engine: "Engine | None" = None,
     ) -> Features:
         """Encode the images into the folder ``store``, or go on with what it holds.
 
         ``as_begun`` takes a finished store as it is: a training that was interrupted goes on with
         the images that it began with.
         """
-        from mfavbs.features import embed
+        from mfavbs.features import embed, encoded_here
 
         assert encoder is not None, "what load_encoder has made"
         images = self.images
@@ -145,6 +146,7 @@ class ImageSource:
             device=device,
             n_workers=n_workers,
             foretell=foretell,
+            engine=engine or encoded_here,
             verbose=verbose,
         )
         return _features_of_store(made, images)

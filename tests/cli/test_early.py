@@ -14,7 +14,7 @@ from report_runs import make_run
 
 from mfavbs.locking import alone_in
 
-HEAVY = ("torch", "sklearn", "scipy", "faiss", "timm", "open_clip")
+HEAVY = ("torch", "sklearn", "scipy", "faiss", "timm", "open_clip", "ray")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,15 @@ REFUSED = {
     ),
     "one file for two": ((*CLUSTER, "--encoder", "timm:b", "--weights", "w"), "got 1 for 2"),
     "no such device": ((*CLUSTER, "--device", "gpu"), "--device gpu should be auto or one of cpu"),
+    "no such engine": ((*CLUSTER, "--engine", "dask"), "--engine dask should be local or ray"),
+    "an address without Ray": (
+        (*EMBED, "new", "--ray-address", "head:6379"),
+        "--ray-address head:6379 is for --engine ray",
+    ),
+    "no Ray there": (
+        ("predict", "run", "photos", "--engine", "ray", "--ray-address", "127.0.0.1:9"),
+        "nobody answers at --ray-address 127.0.0.1:9",
+    ),
     "no such views": ((*CLUSTER, "--augment", "mild"), "--augment mild should be one"),
     "no views in a store": ((*EMBED, "new", "--augment", "x"), "--augment x should be one of none"),
     "no views in bench": (("bench", "labelled", "--augment", "x"), "--augment x should be one"),

@@ -12,6 +12,7 @@ from mfavbs.cli.options import (
     CacheOption,
     DeviceOption,
     EncoderOption,
+    EngineOption,
     ExcludeOption,
     FitOption,
     GridOption,
@@ -20,6 +21,7 @@ from mfavbs.cli.options import (
     JsonOption,
     QuietOption,
     RangeOption,
+    RayAddressOption,
     SeedOption,
     SourceArgument,
     ViewsOption,
@@ -55,6 +57,8 @@ def embed(
     ] = False,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,6 +69,7 @@ def embed(
     n_views = views_of(augment, n_views)
     from mfavbs.devices import check_device
     from mfavbs.encoders import check_encoder
+    from mfavbs.engines import check_engine, engine_of
     from mfavbs.features import (
         FeatureStore,
         check_store,
@@ -81,6 +86,7 @@ def embed(
     out = user_path(out)
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
+    check_engine(engine, ray_address)
     checked_range(parsed_range(value_range))
     given = {"grid": grid, "n_views": n_views, "augment": augment, "seed": seed}
     check_store(out, {"encoder": encoder_name(encoder), **given})
@@ -123,6 +129,7 @@ def embed(
             cache=cache,
             device=device,
             n_workers=n_workers,
+            engine=engine_of(engine, ray_address),
             verbose=not quiet,
         )
         remember(out, asked)

@@ -8,9 +8,11 @@ import typer
 from mfavbs.cli.options import (
     CacheOption,
     DeviceOption,
+    EngineOption,
     ExcludeOption,
     JsonOption,
     QuietOption,
+    RayAddressOption,
     RunArgument,
     SourceArgument,
     VectorsOption,
@@ -48,6 +50,8 @@ def predict(
     ] = None,
     n_workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,6 +70,8 @@ def predict(
         cache=cache,
         n_workers=n_workers,
         device=device,
+        engine=engine,
+        ray_address=ray_address,
         none_rate=none_rate,
         verbose=not quiet,
     )

@@ -13,6 +13,7 @@ import typer
 
 from mfavbs.devices import DEVICES
 from mfavbs.encoders import DEFAULT_ENCODER
+from mfavbs.engines import ENGINES
 from mfavbs.images import AUGMENTS, IMAGE_MEMORY
 from mfavbs.model import Number
 
@@ -171,6 +172,22 @@ WorkersOption = Annotated[
         "--workers",
         min=0,
         help="Processes that decode; default: as many as the encoder needs.",
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(ENGINES),
+        help="What reads and encodes images: this machine, or the processes of a Ray cluster.",
+        autocompletion=one_of(*ENGINES),
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|auto",
+        help="Head of the Ray cluster; auto: the one that this machine is a node of. Default: a "
+        "Ray of its own on this machine, for as long as it is needed.",
     ),
 ]
 VocabularyOption = Annotated[

@@ -35,10 +35,11 @@ _SECONDS = 1.0  # between two looks whether the other side still lives
 def workers_for(device: str) -> int:
     """How many processes read where the encoder is on such a device."""
     # An accelerator leaves the cores to the workers; on a CPU the encoder needs most of them.
-    return max(1, _n_cores() // _CORES_A_WORKER if device == "cpu" else _n_cores() - 1)
+    return max(1, n_cores() // _CORES_A_WORKER if device == "cpu" else n_cores() - 1)
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
+    """How many this process may use."""
     if hasattr(os, "sched_getaffinity"):  # what a container or a job has been given
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -51,7 +52,7 @@ def encoder_threads(device: str, n_workers: int) -> Iterator[None]:
     two)."""
     before = torch.get_num_threads()
     if device == "cpu":
-        torch.set_num_threads(max(1, min(before, _n_cores() - n_workers)))
+        torch.set_num_threads(max(1, min(before, n_cores() - n_workers)))
     try:
         yield
     finally:

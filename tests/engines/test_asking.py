@@ -1,0 +1,56 @@
+"""An engine that cannot be had is refused at once, and nothing is started for it."""
+
+import importlib.util
+import socket
+import sys
+import time
+
+import pytest
+
+from mfavbs.engines import ENGINES, check_engine, engine_of
+from mfavbs.errors import EngineError
+from mfavbs.features import encoded_here
+
+
+def test_this_machine_needs_nothing():
+    check_engine("local")
+    assert engine_of("local") is encoded_here
+    assert ENGINES == ("local", "ray")
+
+
+@pytest.mark.parametrize(
+    ("engine", "address", "words"),
+    [
+        ("spark", None, "engine='spark' should be local or ray"),
+        ("local", "head:6379", "ray_address=head:6379 is for engine=ray"),
+        ("ray", "head", "expected ray_address=HOST:PORT"),
+        ("ray", "head:http", "expected ray_address=HOST:PORT"),
+        ("ray", "head:99999", "expected ray_address=HOST:PORT"),
+        ("ray", "ray://head:10001", "expected ray_address=HOST:PORT"),
+        ("ray", ":6379", "expected ray_address=HOST:PORT"),
+        ("ray", "a" * 70 + ".invalid:6379", "nobody answers at ray_address=a"),
+        ("ray", "nowhere.invalid:6379", "nobody answers at ray_address=nowhere"),
+    ],
+)
+def test_what_is_wrong_is_named(engine, address, words, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(EngineError, match=words):
+        check_engine(engine, address)
+
+
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and never listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(EngineError, match=rf"nobody answers at ray_address={address} \(Conn"):
+            check_engine("ray", address)
+        assert time.monotonic() - start < 5
+
+
+def test_without_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"not installed: pip install 'mfavbs\[ray\]'"):
+        check_engine("ray")
