@@ -22,7 +22,7 @@ from mfavbs.engines import check_engine, engine_of
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import user_path
 from mfavbs.images import IMAGE_MEMORY, Range, checked_range, views_of
-from mfavbs.launching import leave_to_first_process
+from mfavbs.launching import together
 from mfavbs.locking import alone_in, check_alone
 from mfavbs.making import make_run, source_changed
 from mfavbs.memory import Memory, checked_memory
@@ -45,6 +45,7 @@ from mfavbs.training import (
 from mfavbs.truth import check_early, known_labels, said_of
 
 
+@together()
 def cluster_images(
     source: Source,
     n_clusters: Number | list[int],
@@ -179,7 +180,6 @@ def cluster_images(
     MfavbsError
         Whatever was wrong with the source, the encoder, the store or the folder.
     """
-    leave_to_first_process()
     out = user_path(out)
     number = checked_number(n_clusters)
     n_views = views_of(augment, n_views)

@@ -59,6 +59,20 @@ def pick_device(device: str = "auto") -> "torch.device":
     return found
 
 
+def device_of(kind: str, local_rank: int) -> "torch.device":
+    """The device that a process of several on one machine has to itself, if there are enough.
+
+    Raises
+    ------
+    EncoderError
+        There is no device of this kind here.
+    """
+    import torch
+
+    found = pick_device(kind)
+    return torch.device(kind, local_rank % torch.cuda.device_count()) if kind == "cuda" else found
+
+
 def precision_on(device: "torch.device") -> "torch.dtype":
     """Number type in which an encoder is fastest there and its features stay near enough.
 

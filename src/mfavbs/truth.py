@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mfavbs.errors import SourceError
+from mfavbs.launching import peers
 from mfavbs.model import Number, least_images
 from mfavbs.sources import Features, OpenedSource
 
@@ -34,6 +35,12 @@ def check_early(
             if isinstance(n_clusters, int)
             else f"{n:,} images are too few to find n_clusters={n_clusters!r}; expected {least} at "
             "least. Give the number of clusters, or add images."
+        )
+    others = peers()
+    if others is not None and n < others.size:
+        raise SourceError(
+            f"{n:,} images are too few for {others.size} processes (WORLD_SIZE), which share each "
+            f"batch. Start {n} at the most, or add images."
         )
     if labels is not None and len(labels) != n:
         raise SourceError(f"{len(labels)} labels for {n} images; expected one each.")

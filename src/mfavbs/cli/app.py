@@ -25,7 +25,7 @@ from mfavbs.cli.plan import plan
 from mfavbs.cli.serve import serve
 from mfavbs.cli.words import as_options, flags_of
 from mfavbs.errors import MfavbsError
-from mfavbs.launching import leave_to_first_process
+from mfavbs.launching import leave_to_first_process, together
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +36,7 @@ app = typer.Typer(
     "130 interrupted.",
 )
 
+_SHARED = ("demo", "cluster", "embed")  # what several processes do together
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
@@ -47,6 +48,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool,
@@ -54,7 +56,10 @@ def _options(
     ] = False,
 ) -> None:
     """Options of every command; ``--debug`` itself is read by :func:`main`."""
-    leave_to_first_process()
+    if context.invoked_subcommand in _SHARED:
+        context.with_resource(together())
+    else:
+        leave_to_first_process()
 
 
 for command in (demo, plan, cluster, embed, predict, evaluate, report, export, serve, bench, cache):

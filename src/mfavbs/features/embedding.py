@@ -38,12 +38,14 @@ from mfavbs.images import (
     recorded_range,
     views_of,
 )
+from mfavbs.launching import together
 from mfavbs.locking import alone_in
 from mfavbs.progress import Progress, say
 
 DRAWN_BY_WORKERS = ("cpu",)  # an accelerator draws views itself, faster than it encodes them
 
 
+@together()
 def embed(
     images: Images,
     out: str | Path,

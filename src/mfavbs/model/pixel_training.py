@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mfavbs.model.checkpoint import Checkpoint
 from mfavbs.model.pixel_network import PixelNetwork
 from mfavbs.model.pixel_views import PixelViews
+from mfavbs.model.sharing import shared
 from mfavbs.model.stem import PixelView
 from mfavbs.model.stepping import one_cycle
 from mfavbs.model.training import (
@@ -126,22 +127,25 @@ def train_pixels(
     neighbours = neighbours.to(network.device)
     rates = one_cycle(epochs * n_batches, learning_rate).to(network.device)
     weights = (instance_weight, balance_weight)
-    step = make_step(
-        network,
-        optimizer,
-        faster,
-        N_PAIRS[objective],
-        *weights,
-        views=_two_views,
-        largest_gradient=_LARGEST_GRADIENT,
-    )
     forecast = _Forecast(network.device, n_batches, epochs, show=verbose)
     if not history:
         history.append({"epoch": 0, **judge(0)})
         forecast.judged()
         best.see(network, 0, history[0].get("criterion") if keep == "best" else None)
     forecast.begin(len(views), len(history) - 1)
-    with Progress("training", epochs, "epochs", len(history) - 1, show=verbose) as progress:
+    with (
+        shared(
+            make_step,
+            network,
+            optimizer,
+            faster,
+            N_PAIRS[objective],
+            *weights,
+            views=_two_views,
+            largest_gradient=_LARGEST_GRADIENT,
+        ) as step,
+        Progress("training", epochs, "epochs", len(history) - 1, show=verbose) as progress,
+    ):
         for epoch in range(len(history), epochs + 1):
             # As in `train`: an epoch is a function of the weights, the seed and its number.
             number = seed * 100_003 + epoch - 1

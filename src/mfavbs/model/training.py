@@ -7,6 +7,7 @@ Out: the network trained in place, and the losses of every epoch.
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from mfavbs.model.losses import balance_loss, cluster_loss, instance_loss
 from mfavbs.model.network import Network
 from mfavbs.model.pairs import Pair, disjoint_pairs, paper_pair
 from mfavbs.model.room import Rows
+from mfavbs.model.sharing import ALONE, Share, shared
 from mfavbs.model.stepping import Step, one_cycle, recorded
 from mfavbs.progress import Progress
 
@@ -100,8 +102,10 @@ def train(
     neighbours = neighbours.to(device)
     rates = one_cycle(epochs * n_batches, learning_rate).to(device)
     weights = (instance_weight, balance_weight)
-    step = make_step(network, optimizer, faster, N_PAIRS[objective], *weights)
-    with Progress("training", epochs, "epochs", len(history), show=verbose) as progress:
+    with (
+        shared(make_step, network, optimizer, faster, N_PAIRS[objective], *weights) as step,
+        Progress("training", epochs, "epochs", len(history), show=verbose) as progress,
+    ):
         for epoch in range(len(history), epochs):
             # An epoch is a function of the weights, the seed and its number: a resumed run
             # needs no state of any random generator.
@@ -135,6 +139,7 @@ def make_step(
     balance_weight: float,
     views: Callable[..., tuple[Any, Any]] = lambda a, b: (a, b),
     largest_gradient: float | None = None,
+    share: Share = ALONE,
 ) -> Step:
     """One training step, on CUDA as one launch.
 
@@ -152,6 +157,8 @@ def make_step(
         Makes the two views, as the network takes them, of what the step is given.
     largest_gradient
         Norm to which all gradients together are cut.
+    share
+        The part of every batch that goes through the network in this process.
 
     Returns
     -------
@@ -170,18 +177,22 @@ def make_step(
     def step(rate: Tensor, contrasted: Tensor, *given: Tensor) -> Tensor:
         for group, times in zip(optimizer.param_groups, faster, strict=True):
             group["lr"].copy_(times * rate)
-        losses = step_losses(network, *views(*given), n_pairs, instance_weight, contrasted)
+        a, b = views(*map(share.part, given))
+        rows = partial(share.whole, n=len(given[0]))
+        losses = step_losses(network, a, b, n_pairs, instance_weight, contrasted, rows)
         instance, cluster, balance = losses
         heads_loss = cluster + balance_weight * balance  # (h,)
         optimizer.zero_grad()
         (instance_weight * instance + heads_loss.mean()).backward()
+        share.add_up(parameters)
         if largest_gradient is not None:
             nn.utils.clip_grad_norm_(parameters, largest_gradient)
         optimizer.step()
         means = torch.stack([instance, cluster.mean(), balance.mean()])
         return torch.cat([means, heads_loss]).detach()
 
-    return recorded(step, network.device)
+    # That NCCL's exchanges can be recorded with the rest is not tried: no machine for it so far.
+    return recorded(step, network.device) if share.size == 1 else step
 
 
 def draw_epoch(
@@ -223,6 +234,7 @@ def step_losses(
     n_pairs: int,
     instance_weight: float = 1.0,
     contrasted: Tensor | None = None,
+    whole: Callable[..., Tensor] = lambda part, dim: part,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Instance loss (), cluster loss (h,) and balance loss (h,) of one batch of pairs.
 
@@ -243,6 +255,8 @@ def step_losses(
         At 0 the instance loss is 0, and its head is not asked.
     contrasted
         Numbers of the clusters that are contrasted; all by default.
+    whole
+        Of a part of a batch, and the dimension along which it is one, makes the whole batch.
     """
     device = network.device
     # The cache of weights in bfloat16 is emptied when the outermost autocast ends: within another
@@ -252,6 +266,8 @@ def step_losses(
         halves = network(a, b)  # (p b, d) each
         answers = [network.cluster_heads(half).float().softmax(-1) for half in halves]  # (h, pb, k)
         embedded = [network.instance_head(half) for half in halves if instance_weight]  # (p b, e)
+    answers = [whole(answer, dim=1) for answer in answers]
+    embedded = [whole(z.float(), dim=0) for z in embedded]
     if n_pairs == 1:
         balance = balance_loss(answers[0]) + balance_loss(answers[1])  # as Contrastive Clustering
         positives, instances = [answers], [embedded] if instance_weight else []
