@@ -78,6 +78,7 @@ def _of_time(plan: Plan, asked: Mapping[str, Any]) -> Iterator[str]:
             ways.append(f"a smaller encoder, as encoder='{_SMALL}'")
         if asked["image_size"] is None:
             ways.append("a smaller image_size=, where the encoder takes one")
+        ways.append("engine='ray' on several machines")
         yield f"The encoder is slow here: {duration(encoding)}. Quicker: {'; '.join(ways)}."
     if asked["train"] == END_TO_END and on_cpu:
         took = duration(plan.seconds["from pixels"])
