@@ -152,14 +152,15 @@ def let_go(array: Any) -> None:
     """
     import numpy as np
 
-    for block in getattr(array, "blocks", (array,)):  # of a store of several segments
-        while isinstance(block, np.ndarray):
-            if isinstance(block, np.memmap):
-                mapped = getattr(block, "_mmap", None)
-                if mapped is not None and block.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
-                    mapped.madvise(mmap.MADV_DONTNEED)
-                break
-            block = block.base
+    for block in getattr(array, "blocks", ()):  # of a store of several segments
+        let_go(block)
+    while isinstance(array, np.ndarray):
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None:
+            if getattr(array, "mode", "c") != "c" and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+            return
+        array = array.base
 
 
 def peak_memory_mib() -> float:

@@ -17,6 +17,7 @@ from mfavbs.errors import RunError, SourceError
 from mfavbs.files import holds_only, user_path, write_json
 from mfavbs.judging import judge, warnings_of
 from mfavbs.locking import alone_in, check_alone
+from mfavbs.memory import Memory, checked_memory
 from mfavbs.runs import read_run
 from mfavbs.sources import Source, open_source
 from mfavbs.training import FROZEN, answer, check_trainable, load, load_looking
@@ -34,6 +35,7 @@ def predict_images(
     device: str = "auto",
     engine: str = "local",
     ray_address: str | None = None,
+    memory: Memory = None,
     none_rate: float | None = None,
     verbose: bool = True,
 ) -> Path:
@@ -55,7 +57,7 @@ def predict_images(
     weights
         Where the encoder's weights lie now, if not where they lay for the run; of several
         encoders a list, in the run's order.
-    cache, n_workers, device, engine, ray_address, verbose
+    cache, n_workers, device, engine, ray_address, memory, verbose
         As in :func:`cluster_images`.
     none_rate
         Between 0 and 1: so many of the images that are like the run's get no cluster, but -1, and
@@ -70,6 +72,7 @@ def predict_images(
     """
     check_device(device)
     check_engine(engine, ray_address)
+    checked_memory(memory)
     if none_rate is not None and not 0 < none_rate < 1:
         raise SourceError(f"none_rate={none_rate} should be between 0 and 1; 0.05, for one.")
     run = user_path(run)
@@ -88,7 +91,7 @@ def predict_images(
     about = {"run": str(run.resolve()), "source": opened.identity}
     _check_ours(out, about)
     check_alone(out)
-    model = load(run / runs.MODEL, trained, device)
+    model = load(run / runs.MODEL, trained, device, memory)
     loaded = opened.load_encoder(parameters, fitted)  # before a folder is begun for its features
     with alone_in(out):
         try:
@@ -107,7 +110,7 @@ def predict_images(
             engine=engine_of(engine, ray_address),
         )
         probabilities = answer(model, features, out, trained, verbose)
-        looking = load_looking(run / runs.MODEL, trained, device)
+        looking = load_looking(run / runs.MODEL, trained, device, memory)
         judged = judge(run, looking, features, probabilities, none_rate)
         answers = (judged.clusters, probabilities)
         runs.write_labels(out, features.keys, *answers, more=judged.columns)

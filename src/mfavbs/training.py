@@ -250,23 +250,28 @@ def answer(
     return found
 
 
-def load(folder: Path, asked: dict[str, Any], device: str) -> "MFAVBsClustering | EndToEnd":
-    """The model of a finished run, from its folder."""
+def load(
+    folder: Path, asked: dict[str, Any], device: str, memory: Memory = None
+) -> "MFAVBsClustering | EndToEnd":
+    """The model of a finished run, from its folder; on features it keeps to a bound of memory."""
     from mfavbs.model import EndToEnd, MFAVBsClustering
 
-    kind: Any = MFAVBsClustering if asked.get("train", FROZEN) == FROZEN else EndToEnd
-    return kind.load(folder, device)
+    if asked.get("train", FROZEN) != FROZEN:
+        return EndToEnd.load(folder, device)
+    return MFAVBsClustering.load(folder, device).set_params(memory=memory)
 
 
 def load_looking(
-    folder: Path, asked: dict[str, Any], device: str = "auto"
+    folder: Path, asked: dict[str, Any], device: str = "auto", memory: Memory = None
 ) -> "MFAVBsClustering | None":
     """Of a finished run the model that sees features, as :class:`Trained` has it."""
     from mfavbs.model import MFAVBsClustering
 
-    if asked.get("train", FROZEN) == FROZEN:
-        return MFAVBsClustering.load(folder, device)
-    return MFAVBsClustering.load(folder / _STARTED_FROM, device) if asked["anchor"] else None
+    if asked.get("train", FROZEN) != FROZEN:
+        if not asked["anchor"]:
+            return None
+        folder = folder / _STARTED_FROM
+    return MFAVBsClustering.load(folder, device).set_params(memory=memory)
 
 
 def _frozen(model: Any, features: Features, folder: Path, n_clusters: Number) -> "MFAVBsClustering":

@@ -14,6 +14,7 @@ import numpy as np
 from mfavbs import runs
 from mfavbs.continuing import keep_names
 from mfavbs.errors import RunError
+from mfavbs.features import SegmentedFeatures
 from mfavbs.files import user_path, write_json
 from mfavbs.locking import alone_in
 from mfavbs.progress import Stages
@@ -146,7 +147,8 @@ def _answered(
     clusters = np.empty(len(was), np.int64)
     probabilities[known], clusters[known] = kept[was[known]], before.cluster[was[known]]
     if len(new):
-        probabilities[new] = model.predict_proba(features.array[new])
+        rows = SegmentedFeatures([features.array], np.zeros(len(new), np.int64), new)
+        probabilities[new] = model.predict_proba(rows)  # read a part at a time
         clusters[new] = probabilities[new].argmax(1)
     return probabilities, clusters
 

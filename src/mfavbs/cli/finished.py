@@ -11,6 +11,7 @@ from mfavbs.cli.options import (
     EngineOption,
     ExcludeOption,
     JsonOption,
+    MemoryOption,
     QuietOption,
     RayAddressOption,
     RunArgument,
@@ -52,6 +53,7 @@ def predict(
     device: DeviceOption = "auto",
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
+    memory: MemoryOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,6 +74,7 @@ def predict(
         device=device,
         engine=engine,
         ray_address=ray_address,
+        memory=memory,
         none_rate=none_rate,
         verbose=not quiet,
     )

@@ -30,10 +30,9 @@ def find_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     total = blake2b(repr((features.shape, features.dtype.str)).encode(), digest_size=_SIZE)
     for start in range(0, n, _CHUNK):
         rows = features[start : start + _CHUNK]
-        for i, row in enumerate(rows, start):
-            digest = blake2b(row.tobytes(), digest_size=_SIZE).digest()
-            total.update(digest)
-            digests[i] = np.void(digest)
+        found = b"".join(blake2b(row.tobytes(), digest_size=_SIZE).digest() for row in rows)
+        total.update(found)
+        digests[start : start + _CHUNK] = np.frombuffer(found, digests.dtype)
         let_go(features)
     _, first, content = np.unique(digests, return_index=True, return_inverse=True)
     order = np.argsort(first)  # as they come, and not as their hashes are sorted

@@ -7,6 +7,7 @@ Out: (n, m) row numbers, nearest first, an image never among its own.
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,6 +67,21 @@ class Neighbourhood:
         if short.any():
             found[short] = self._by_parts(queries[short], n_neighbours)
         return found
+
+    def in_cells(self) -> Tensor:
+        """The numbers (n,) of all rows, those of a cell together.
+
+        Asked in this order, queries meet the rows that the ones before have brought into the
+        processor's cache.
+        """
+        if _all_compared(self.rows):
+            return torch.arange(len(self.rows))
+        import faiss
+
+        cells = self._index.invlists
+        numbers = [i for i in range(self._index.nlist) if cells.list_size(i)]
+        ids = [faiss.rev_swig_ptr(cells.get_ids(i), cells.list_size(i)).copy() for i in numbers]
+        return torch.from_numpy(np.concatenate(ids))
 
     def _by_comparing_all(self, queries: Tensor, n_neighbours: int) -> Tensor:
         most = _SIMILARITIES if self.memory is None else min(_SIMILARITIES, self.memory // 8)
@@ -159,13 +175,11 @@ def nearest_neighbours(embeddings: Rows, n_neighbours: int, memory: int | None =
 
 def _within(embeddings: Rows, n_neighbours: int, memory: int | None) -> Tensor:
     """The same among all rows at once."""
-    n, device = len(embeddings), embeddings.device
+    device = embeddings.device
     neighbourhood = Neighbourhood(embeddings, memory)
-    found = torch.empty(n, n_neighbours, dtype=torch.int32, device=device)
-    for start in range(0, n, _PART):
-        queries = embeddings[start : start + _PART].float()
-        rows = torch.arange(start, start + len(queries), device=device)
-        near = neighbourhood.nearest(queries, n_neighbours + 1)  # (b, m + 1)
+    found = torch.empty(len(embeddings), n_neighbours, dtype=torch.int32, device=device)
+    for rows in neighbourhood.in_cells().to(device).split(_PART):
+        near = neighbourhood.nearest(embeddings[rows].float(), n_neighbours + 1)  # (b, m + 1)
         others = near != rows[:, None]
         # Among exact duplicates an image may be missing from its own list: then drop the last.
         others[others.all(1), -1] = False
