@@ -241,64 +241,64 @@ def test_features_that_float16_cannot_hold_name_the_images(source, joined, tmp_p
         make(source, tmp_path / "store", "ray", joined, encoder=encoder)
 
 
-EMBED = ("embed", "source", "--encoder", "pixels", "--image-size", 8, "--views", 3)
-EMBED += ("--out", "store", "--device", "cpu", "--json", "--quiet")
-ON_RAY = (*EMBED, "--engine", "ray", "--workers", 2)
+def embedding(source, folder, *options):
+    """The command as a process."""
+    how = ("--encoder", "pixels", "--image-size", 8, "--views", 3, "--device", "cpu", "--json")
+    return start("embed", source, "--out", "store", *how, *options, folder=folder)
 
 
 @pytest.fixture(scope="module")
 def by_command(source, tmp_path_factory):
     """The bytes that a command without Ray makes."""
     folder = tmp_path_factory.mktemp("command")
-    (folder / "source").symlink_to(source)
-    assert ended(start(*EMBED, folder=folder), folder).code == 0
+    assert ended(embedding(source, folder), folder).code == 0
     return digest(folder / "store")
 
 
 def begun_by(process):
-    """All that runs below a process; a Ray starts its own."""
-    return psutil.Process(process.pid).children(recursive=True)
+    """All that runs below a process when Ray is at work for it."""
+    found = []
+
+    def at_work():
+        found[:] = psutil.Process(process.pid).children(recursive=True)
+        with contextlib.suppress(psutil.Error):
+            return any("ray::mfavbs" in " ".join(each.cmdline()) for each in found)
+
+    wait_until(at_work)
+    return found
 
 
-def at_work(process):
-    return any("ray::mfavbs" in " ".join(each.cmdline()) for each in begun_by(process))
-
-
-def test_a_command_starts_a_ray_and_ends_it(source, by_command, tmp_path):
-    (tmp_path / "source").symlink_to(source)
-    process = start(*ON_RAY, folder=tmp_path)
-    wait_until(lambda: at_work(process))
-    listening = {
-        each.laddr.ip
-        for found in begun_by(process)
-        for each in found.net_connections("inet")
-        if each.status == psutil.CONN_LISTEN
-    }
-    begun = begun_by(process)
-    done = ended(process, tmp_path)
-    assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["shape"] == [N + 1, 3, 1, 192]  # and nothing else
-    assert digest(tmp_path / "store") == by_command
-    assert listening <= {"127.0.0.1", "::1"}
-    wait_until(lambda: not any(map(runs, begun)))
-
-
-def runs(process):
+def is_running(process):
     with contextlib.suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
+def test_a_command_starts_a_ray_and_ends_it(source, by_command, tmp_path):
+    process = embedding(source, tmp_path, "--quiet", "--engine", "ray", "--workers", 2)
+    begun = begun_by(process)
+    listening = set()
+    for each in begun:
+        with contextlib.suppress(psutil.Error):
+            sockets = each.net_connections("inet")
+            listening |= {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+    done = ended(process, tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["shape"] == [N + 1, 3, 1, 192]  # and nothing else
+    assert digest(tmp_path / "store") == by_command
+    assert listening
+    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    wait_until(lambda: not any(map(is_running, begun)))
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_however_it_ends_so_does_its_ray(source, by_command, tmp_path, how):
     """And the same command goes on, here without Ray."""
-    (tmp_path / "source").symlink_to(source)
-    process = start(*ON_RAY, folder=tmp_path)
-    wait_until(lambda: at_work(process))
+    process = embedding(source, tmp_path, "--engine", "ray", "--workers", 2)
     begun = begun_by(process)
-    os.kill(-process.pid, how)
+    os.kill(-process.pid if how == signal.SIGINT else process.pid, how)
     done = ended(process, tmp_path)
     assert done.code == (130 if how == signal.SIGINT else -how), done.err
-    wait_until(lambda: not any(map(runs, begun)))
-    assert ended(start(*EMBED, folder=tmp_path), tmp_path).code == 0
+    wait_until(lambda: not any(map(is_running, begun)))
+    assert ended(embedding(source, tmp_path), tmp_path).code == 0
     assert digest(tmp_path / "store") == by_command
