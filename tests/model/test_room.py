@@ -122,6 +122,21 @@ def test_from_the_disk_the_clusters_are_the_same(small_shares, tmp_path, monkeyp
     assert bound.stages_.peak_memory_mib.keys() == bound.stages_.seconds.keys()
 
 
+@pytest.mark.parametrize("objective", ["disjoint", "paper"])
+def test_an_epoch_drawn_in_parts_has_every_image_once(objective, monkeypatch):
+    monkeypatch.setattr(training, "_DRAWN", 7)
+    near = (torch.arange(40)[:, None] + torch.arange(1, 4)) % 40
+    drawn = training.draw_epoch(objective, near, 3, 4, torch.Generator().manual_seed(0))
+    n_pairs = training.N_PAIRS[objective]
+    assert drawn.shape == (4, 3, n_pairs * 10)
+    image, view_a, view_b = drawn.unflatten(2, (n_pairs, 10)).unbind(1)  # (4, p, 10) each
+    if objective == "paper":
+        assert image.flatten().sort().values.tolist() == list(range(40))
+    assert ((image[:, 0] - image[:, -1]).abs() % 37 <= 3).all()  # of one neighbourhood
+    assert (view_a[:, 0] != view_a[:, -1]).all() or objective == "paper"
+    assert view_b.max() == 2
+
+
 def test_a_bound_that_is_not_reached_changes_nothing():
     features, _ = blobs(600, noise=0.5)
     one, other = (

@@ -31,6 +31,7 @@ Objective = Literal["disjoint", "paper"]
 _HEADS_FASTER = 5
 # Clusters contrasted in a step, drawn anew for each where there are more: the cost is quadratic.
 _CONTRASTED = 256
+_DRAWN = 2**18  # images whose pairs are drawn at once: each takes 200 bytes for a while
 N_PAIRS = {"disjoint": 2, "paper": 1}
 
 
@@ -210,11 +211,15 @@ def draw_epoch(
     """
     n, device = len(neighbours), neighbours.device
     rows = torch.randperm(n, generator=generator, device=device)[: n - n % n_batches]
-    if objective == "paper":
-        pairs: tuple[Pair, ...] = (paper_pair(rows, n_views, generator),)
-    else:
-        pairs = disjoint_pairs(rows, neighbours, n_views, generator)
-    drawn = torch.stack([torch.stack(pair) for pair in pairs])  # (p, 3, n)
+
+    def draw(some: Tensor) -> Tensor:
+        if objective == "paper":
+            pairs: tuple[Pair, ...] = (paper_pair(some, n_views, generator),)
+        else:
+            pairs = disjoint_pairs(some, neighbours, n_views, generator)
+        return torch.stack([torch.stack(pair) for pair in pairs])  # (p, 3, c)
+
+    drawn = torch.cat([draw(some) for some in rows.split(_DRAWN)], dim=2)  # (p, 3, n)
     return drawn.unflatten(2, (n_batches, -1)).permute(2, 1, 0, 3).flatten(2)
 
 
