@@ -11,8 +11,10 @@ the results are not made again. At the end, and with ``--summary`` at once, the 
 whose total was within a factor of 1.5 is printed.
 
 ``--growth`` prints how the seconds of each stage grow with the number of images on this machine, in
-the form of the table in `mfavbs/growing.py`: some minutes on an idle machine. On a busy one
-``--cpu`` counts this process' own processor time; give it one thread then (OMP_NUM_THREADS=1).
+the form of the table in `mfavbs/growing.py`: some minutes on an idle machine.
+
+On a busy machine ``--cpu`` counts processor time in both, of one process without workers; give it
+one thread then (OMP_NUM_THREADS=1).
 """
 
 import argparse
@@ -31,6 +33,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FACTOR = 1.5
+BY_CPU = """
+import time
+time.perf_counter = time.process_time
+from mfavbs.cli import main
+main()
+"""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 ENCODERS = {
     "mobilenetv2": ("timm:mobilenetv2_100", "mobilenetv2_100.safetensors"),
@@ -79,14 +87,19 @@ def draw(folder: Path, data: Path, trial: Trial) -> int:
 def command(name: str, source: Path, out: Path, args: argparse.Namespace, trial: Trial) -> Any:
     """What a command gives as JSON, and the seconds of its process."""
     encoder, weights = ENCODERS[trial.encoder]
+    start = ["-c", BY_CPU, "--workers", "0"] if args.cpu else ["-m", "mfavbs"]
     words = [
-        *(sys.executable, "-m", "mfavbs", name, str(source), "-k", trial.k, "--out", str(out)),
+        *(sys.executable, *start[:2], name, str(source), "-k", trial.k, "--out", str(out)),
+        *start[2:],
         *("--encoder", encoder, "--weights", str(args.weights / weights), "--json"),
         *("--image-size", str(SETS[trial.set][1]), "--views", str(args.views)),
     ]
-    start = time.perf_counter()
+    before, begin = os.times(), time.perf_counter()
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout), time.perf_counter() - start
+    took, after = time.perf_counter() - begin, os.times()
+    if args.cpu:
+        took = sum(after[2:4]) - sum(before[2:4])  # of children
+    return json.loads(done.stdout), took
 
 
 def stages_of(seconds: dict[str, float]) -> dict[str, float]:
@@ -212,7 +225,7 @@ def main() -> None:
     parser.add_argument("--folder", help="where images are drawn to and runs made; tidied up")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--growth", action="store_true")
-    parser.add_argument("--cpu", action="store_true", help="processor time, for --growth")
+    parser.add_argument("--cpu", action="store_true", help="processor time of one process")
     args = parser.parse_args()
     if args.growth:
         print_growth(args)

@@ -15,7 +15,6 @@ import numpy as np
 from mfavbs.devices import pick_device
 from mfavbs.errors import MfavbsError
 from mfavbs.growing import NUMBER, STAGES, STEP, growth, seconds_there
-from mfavbs.images import Views, content_hash, replay_crops
 from mfavbs.model import Number, least_images
 from mfavbs.progress import Stages
 from mfavbs.sources import Features
@@ -119,6 +118,7 @@ def rehearse_pixels(
     model
         Not fitted yet.
     """
+    from mfavbs.images import Views, content_hash, replay_crops
     from mfavbs.model import EndToEnd, MFAVBsClustering
 
     parameters = model.get_params(deep=False)
