@@ -68,7 +68,9 @@ def set_up(address: str | None) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Of a process that is lost it would write on stdout, where `--json` has its object.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    if address is None and "ray" not in sys.modules:
+    if address is not None:  # of 40 s each where something else listens there
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
+    elif "ray" not in sys.modules:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what listens does so on 127.0.0.1
         if "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN" not in os.environ:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else a file in the home folder
@@ -99,6 +101,7 @@ def _why_not(address: str | None, error: Exception) -> EngineError:
             "RAY_AUTH_TOKEN to the one of its head, or RAY_AUTH_TOKEN_PATH to a file with it"
         )
     return EngineError(
-        f"the Ray cluster at {address} cannot be used ({str(error).strip()}); this machine has to "
-        "be one of its nodes, which `ray start --address HOST:PORT` makes it"
+        f"the Ray cluster at {address} cannot be used ({str(error).strip()}); see that Ray and "
+        "nothing else listens there, and make this machine one of its nodes by `ray start "
+        "--address HOST:PORT`"
     )
