@@ -191,10 +191,18 @@ def _record(features: Features, asked: dict[str, Any], device: str) -> dict[str,
         "versions": {
             "python": platform.python_version(),
             "mfavbs": __version__,
-            **{name: importlib.metadata.version(name) for name in packages},
+            **{name: _version(name) for name in packages},
         },
         "created": now(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not there, as an encoder's own package need not be for features."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def now() -> str:
