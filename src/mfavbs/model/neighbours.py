@@ -40,7 +40,7 @@ class Neighbourhood:
     rows
         (n, d), in any precision.
     memory
-        Bytes that the index may take: where float32 does not fit, it holds float16.
+        Bytes that the index may take: where float32 does not fit, it holds float16, or 8 bits.
     """
 
     def __init__(self, rows: Rows, memory: int | None = None) -> None:
@@ -115,8 +115,11 @@ class Neighbourhood:
         if _fits(n * d, 4, self.memory):
             index = faiss.IndexIVFFlat(graph, d, len(centres), faiss.METRIC_INNER_PRODUCT)
         else:
-            half = (faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False)
-            index = faiss.IndexIVFScalarQuantizer(graph, d, len(centres), *half)
+            half = _fits(n * d, 2, self.memory)
+            code = faiss.ScalarQuantizer.QT_fp16 if half else faiss.ScalarQuantizer.QT_8bit
+            kind = (code, faiss.METRIC_INNER_PRODUCT, False)
+            index = faiss.IndexIVFScalarQuantizer(graph, d, len(centres), *kind)
+            index.train(_array(self.rows[:: -(-n // _PART)]))  # the range of each direction
         index.is_trained, index.nprobe = True, min(_PROBED, len(centres))
         for part in self.rows.split(_PART):
             index.add(_array(part))
@@ -160,7 +163,7 @@ def nearest_neighbours(embeddings: Rows, n_neighbours: int, memory: int | None =
         (n, m) int32, on the embeddings' device.
     """
     n, d = embeddings.shape
-    if _all_compared(embeddings) or _fits(n * d, 2, memory):
+    if _all_compared(embeddings) or _fits(n * d, 1, memory):
         return _within(embeddings, n_neighbours, memory)
     assert memory is not None, "else it fits"
     found = torch.empty(n, n_neighbours, dtype=torch.int32, device=embeddings.device)
