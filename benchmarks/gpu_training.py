@@ -1,13 +1,10 @@
 """The rows of ``gpu.py`` that begin with features: a training step, whole fits, the demo."""
 
 import argparse
-import contextlib
-import functools
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,19 +15,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 
 from mfavbs import MFAVBsClustering
-from mfavbs.model import fitting
-from mfavbs.model.network import Network
 
 N_VIEWS, WIDTH = 5, 512
-STAGES = [
-    (fitting, "find_copies"),
-    (Network, "fit_projection"),
-    (Network, "project"),
-    (fitting, "nearest_neighbours"),
-    (Network, "start_heads"),
-    (fitting, "train"),
-    (fitting, "_answer"),
-]
 
 
 def blobs(
@@ -52,32 +38,6 @@ def blobs(
     return features, y.cpu().numpy()
 
 
-@contextlib.contextmanager
-def stages(device: torch.device) -> Iterator[dict[str, float]]:
-    """Seconds of every stage of a fit, by name."""
-    seconds: dict[str, float] = defaultdict(float)
-    before = [(owner, name, getattr(owner, name)) for owner, name in STAGES]
-
-    def timed(name: str, function: Any) -> Any:
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            start = now(device)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds[name] += now(device) - start
-
-        return call
-
-    for owner, name, function in before:
-        setattr(owner, name, timed(name, function))
-    try:
-        yield seconds
-    finally:
-        for owner, name, function in before:
-            setattr(owner, name, function)
-
-
 def now(device: torch.device) -> float:
     wait_for(device)
     return time.perf_counter()
@@ -88,16 +48,16 @@ def fit(n: int, k: int, device: torch.device, **parameters: Any) -> tuple[Any, R
     features, y = blobs(n, k, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with stages(device) as seconds:
-        start = now(device)
-        model = MFAVBsClustering(k, device=str(device), random_state=0, **parameters).fit(features)
-        whole = now(device) - start
-    note = ", ".join(f"{name.strip('_')} {s:.2f}" for name, s in seconds.items())
+    start = now(device)
+    model = MFAVBsClustering(k, device=str(device), random_state=0, **parameters).fit(features)
+    whole = now(device) - start
+    seconds = model.stages_.seconds  # of work that a stage leaves to the card the next one waits
+    note = ", ".join(f"{name} {s:.2f}" for name, s in seconds.items())
     note += f"; ARI {adjusted_rand_score(y, model.labels_):.3f}"
     if device.type == "cuda":
         note += f"; {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB on the card"
     steps = -(-n // max(256, k // 2)) * len(model.loss_history_)
-    note += f"; a step {1e3 * seconds['train'] / steps:.2f} ms, {steps} of them"
+    note += f"; a step {1e3 * seconds['epochs'] / steps:.2f} ms, {steps} of them"
     return model, Row(f"{n:,} x {WIDTH}, k = {k}, features to labels", whole, "s", note)
 
 
