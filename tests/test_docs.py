@@ -64,13 +64,13 @@ def run(command: list[str], folder: Path) -> str:
         arguments[arguments.index("auto")] = "2:20"
     if "--update" in arguments:
         shutil.copytree(folder / "new-photos", folder / "photos" / "later")
-    if name in ("cluster", "embed", "bench") and "photos" in arguments:
+    if name in ("cluster", "embed", "bench", "plan") and "photos" in arguments:
         arguments += [] if "--encoder" in arguments else NO_NETWORK
     if "--train" in arguments:
         arguments += ["--resolution", "8"]
     if "--suite" not in arguments:
         arguments += {"cluster": ["--epochs", "2"], "bench": ["--seeds", "1"]}.get(name, [])
-    if name in ("cluster", "embed", "predict", "bench"):
+    if name in ("cluster", "embed", "predict", "bench", "plan"):
         arguments += ["--workers", "0"]
     result = mfavbs(name, *arguments, folder=folder)
     assert result.code == 0, f"{name} {arguments}\n{result.err}"
@@ -90,7 +90,7 @@ def execute(code: str) -> str:
 def test_commands_of_the_readme_in_their_order(photos: Path) -> None:
     demo, *others = commands("README.md")
     assert demo == ["mfavbs", "demo"]  # tested below
-    assert len(others) == 15
+    assert len(others) == 16
     for command in others:
         run(command, photos)
     assert sum(1 for _ in (photos / "mfavbs-photos" / "labels.csv").open()) == 1 + 24 + 24
@@ -121,7 +121,7 @@ def test_commands_and_python_of_the_how_to_in_their_order(
         for line in lines_of(block) if language == "bash" else []:
             assert line.startswith("mfavbs "), line
             out.append(run(shlex.split(line, comments=True), photos))
-    assert len(out) == 31
+    assert len(out) == 34
     summary = json.loads((photos / "bench-suite" / "suite.json").read_text())
     assert (summary["n_trials"], summary["n_missing"]) == (12, 0)
     changes = json.loads((photos / "album" / "changes.json").read_text())  # one --back from --refit
