@@ -62,7 +62,7 @@ CPU = Node(
     embed=34.2,
     width=1280,
     training=None,
-    answer=880,
+    answer=1070,
 )
 HEAD = (
     *("images", "read", "decode, draw", "encode", "files to features", "train on the sample"),
