@@ -34,6 +34,8 @@ MIB = 2**20
         ("500M", 500 * MIB),
         ("64k", 2**16),
         ("123", 123),
+        (np.int64(2**33), 2**33),
+        ("9" * 400, 2**60),
     ],
 )
 def test_a_size_is_a_number_of_bytes(memory, n_bytes):
@@ -151,3 +153,15 @@ def test_the_peak_of_a_stage_is_its_own():
     assert large() - small() > 150
     assert whole() >= large()
     assert peak_memory_mib() >= whole()
+
+
+@LINUX
+def test_the_peaks_of_stages_that_overlap_are_their_own():
+    """As those of two threads do."""
+    one, two = peak_memory_of(), peak_memory_of()
+    large = one.__enter__()
+    np.ones(200 * MIB, np.uint8)
+    small = two.__enter__()
+    one.__exit__(None, None, None)
+    two.__exit__(None, None, None)
+    assert large() - small() > 150

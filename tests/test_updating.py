@@ -11,7 +11,15 @@ import pytest
 from command_line import mfavbs
 from image_files import COLOURS, paint
 
-from mfavbs import FeatureStore, cluster_images, making, predict_images, runs, updating
+from mfavbs import (
+    FeatureStore,
+    MFAVBsClustering,
+    cluster_images,
+    making,
+    predict_images,
+    runs,
+    updating,
+)
 from mfavbs.errors import RunError
 from mfavbs.runs import read_run
 from mfavbs.updating import go_back
@@ -281,3 +289,18 @@ def test_a_full_disk_leaves_the_run_as_it_was(photos, tmp_path, monkeypatch, how
             cluster(photos, tmp_path / "run", **{how: True})
     assert by_hash(read_run(tmp_path / "run")) == by_hash(first)
     assert len(cluster(photos, tmp_path / "run", **{how: True}).paths) == 40
+
+
+def test_an_update_keeps_to_the_bound_of_memory(photos, tmp_path, monkeypatch):
+    cluster(photos, tmp_path / "run")
+    paint(photos / "late.png", COLOURS["red"], 77)
+    bounds = []
+    answer = MFAVBsClustering.predict_proba
+
+    def watched(model, X):
+        bounds.append(model.memory)
+        return answer(model, X)
+
+    monkeypatch.setattr(MFAVBsClustering, "predict_proba", watched)
+    cluster(photos, tmp_path / "run", update=True, memory="96M")
+    assert bounds == ["96M"]

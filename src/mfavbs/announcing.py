@@ -5,6 +5,7 @@ In: all that is asked for, the seconds that encoding takes. Out: a line on stder
 
 from typing import Any
 
+from mfavbs.errors import MfavbsError
 from mfavbs.foretelling import Sizes, as_stages, disk_of, size, told
 from mfavbs.model import checked_number
 from mfavbs.progress import say
@@ -56,7 +57,10 @@ class Announcement:
         k = number if isinstance(number, int) else SUPPOSED
         parameters = frozen_parameters(self._model) | {"n_clusters": k}
         v, t, f = (*shape[:-1], *(1,) * (3 - len(shape)), shape[-1])
-        chosen, stages = glance(self._n, (v, t), k == number, self._skip, parameters)
+        try:
+            chosen, stages = glance(self._n, (v, t), k == number, self._skip, parameters)
+        except MfavbsError:  # as of a GPU that is full meanwhile: no reason to end the run
+            return
         seconds = ({"features": encoding} if encoding else {}) | as_stages(stages)
         if sum(seconds.values()) < _LONG:
             return

@@ -11,7 +11,9 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,9 @@ Memory = int | str | None  # bytes; text as 8G; half of what there is
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _UNBOUNDED = 2**60  # and more: what systems write where there is no limit
-_peaks = [0.0]  # MiB: of the process, and of each stage that is open; `_note` keeps them
+_PROCESS = object()
+_peaks = {_PROCESS: 0.0}  # MiB: of it, and of each stage that is open; `_note` keeps them
+_noting = threading.Lock()  # several threads may have stages
 
 
 def checked_memory(memory: Memory) -> int:
@@ -40,15 +44,15 @@ def checked_memory(memory: Memory) -> int:
         return machine_memory() // 2
     found = _SIZE.fullmatch(memory) if isinstance(memory, str) else None
     if found:
-        n_bytes = int(float(found[1]) * _UNITS[found[2].lower()])
-    elif isinstance(memory, int) and not isinstance(memory, bool):
-        n_bytes = memory
+        n_bytes = int(min(float(found[1]) * _UNITS[found[2].lower()], _UNBOUNDED))
+    elif isinstance(memory, Integral) and not isinstance(memory, bool):
+        n_bytes = min(int(memory), _UNBOUNDED)
     else:
         n_bytes = 0
     if n_bytes < 1:
         raise SourceError(
-            f"memory={memory!r} should be a size as '8G' or '500M', or a number of bytes; None is "
-            "half of the machine's."
+            f"memory={memory!r} should be a size as '8G' or '500M', or a number of bytes; leave "
+            "it out for half of the machine's."
         )
     return n_bytes
 
@@ -165,8 +169,9 @@ def let_go(array: Any) -> None:
 
 def peak_memory_mib() -> float:
     """Largest resident memory of this process so far, its workers not counted."""
-    _note()
-    return _peaks[0]
+    with _noting:
+        _note()
+        return _peaks[_PROCESS]
 
 
 @contextlib.contextmanager
@@ -175,20 +180,23 @@ def peak_memory_of() -> Iterator[Callable[[], float]]:
 
     Where the system does not let its mark be set back, it is the largest so far.
     """
-    _note()
+    stage = object()
     found: list[float] = []
-    _peaks.append(0.0)
+    with _noting:
+        _note()
+        _peaks[stage] = 0.0
     try:
         yield lambda: found[0]
     finally:
-        _note()
-        found.append(_peaks.pop())
+        with _noting:
+            _note()
+            found.append(_peaks.pop(stage))
 
 
 def _note() -> None:
     """Take the system's mark into every peak that is open, and set it back."""
     mark = _mark_mib()
-    _peaks[:] = [max(peak, mark) for peak in _peaks]
+    _peaks.update({stage: max(peak, mark) for stage, peak in _peaks.items()})
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")

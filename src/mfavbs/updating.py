@@ -132,9 +132,9 @@ def go_back(run: str | Path) -> Run:
 
 
 def _loaded(out: Path, model: "MFAVBsClustering") -> "MFAVBsClustering":
-    """The run's own model, where and as talkative as ``model`` is to be."""
+    """The run's own model, where, within the memory and as talkative as ``model`` is to be."""
     fitted = type(model).load(out / runs.MODEL, model.device)
-    return fitted.set_params(verbose=model.verbose)
+    return fitted.set_params(verbose=model.verbose, memory=model.memory)
 
 
 def _answered(

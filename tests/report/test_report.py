@@ -452,3 +452,10 @@ def test_what_an_update_changed_is_told(run):
         "New clusters: 0; 1; 2; 3; 4; 5; 6; 7; 8; 9; 10; 11; and 8 more",
     ]
     assert "Merged: 6 and 7 into 5" in Page(write_report(run).read_text(encoding="utf-8")).text
+
+
+def test_the_time_of_a_stage_is_not_counted_again_with_its_parts(tmp_path):
+    seconds = {"features": 10.0, "training": 20.0, "training: epochs": 15.0, "insight: map": 3.0}
+    run = make_run(tmp_path / "run", ["a.png", "b.png"], [0, 1], seconds=seconds)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert re.search(r"<dt>Time</dt><dd>33\.0\ss</dd>", text)

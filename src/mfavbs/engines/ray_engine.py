@@ -66,7 +66,7 @@ def encoded_by_ray(address: str | None, work: Work) -> Iterator[Iterator[Part]]:
         yield iter(())
         return
     if work.n_workers == 0:
-        raise EngineError("engine='ray' needs n_workers >= 1; leave n_workers out for all cores")
+        raise EngineError("engine='ray' needs n_workers=1 at least; without it all cores are used")
     # What is begun ends with the connection. In a caller's own it runs out, seconds later: to
     # cancel a task that is about to answer ends this process (Ray 2.60, a failed check in its C++).
     with connected(address, work.n_workers):

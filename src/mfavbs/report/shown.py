@@ -111,6 +111,13 @@ class ReportData:
     n_copies: int
     flags: list[Flag]
 
+    @property
+    def total(self) -> float:
+        """Seconds in all; those of ``training: epochs`` are among those of ``training``."""
+        wholes = {name for name in self.seconds if ": " not in name}
+        parts = {name for name in self.seconds if name.partition(": ")[0] in wholes - {name}}
+        return sum(self.seconds[name] for name in self.seconds.keys() - parts)
+
     def thumbnails(self) -> dict[str, Thumbnail]:
         """Every thumbnail on show, by path."""
         tiles = [tile for c in self.clusters for tile in (*c.most, *c.least)]
