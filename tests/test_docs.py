@@ -130,7 +130,7 @@ def test_commands_and_python_of_the_how_to_in_their_order(
     assert set(json.loads(from_json)) == {
         *("run", "n_images", "n_failures", "n_skipped", "n_warnings"),
         *("n_clusters", "n_clusters_found", "seconds", "peak_memory_mib", "views_nearest_own"),
-        "insight",
+        *("stage_memory_mib", "insight"),
     }
     assert "this loop {'acc': 0." in from_loop
 
