@@ -16,6 +16,7 @@ from mfavbs.engines import check_engine, engine_of
 from mfavbs.errors import RunError, SourceError
 from mfavbs.files import holds_only, user_path, write_json
 from mfavbs.judging import judge, warnings_of
+from mfavbs.launching import leave_to_first_process
 from mfavbs.locking import alone_in, check_alone
 from mfavbs.memory import Memory, checked_memory
 from mfavbs.runs import read_run
@@ -72,6 +73,7 @@ def predict_images(
     """
     check_device(device)
     check_engine(engine, ray_address)
+    leave_to_first_process()
     checked_memory(memory)
     if none_rate is not None and not 0 < none_rate < 1:
         raise SourceError(f"none_rate={none_rate} should be between 0 and 1; 0.05, for one.")

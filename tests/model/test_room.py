@@ -31,6 +31,14 @@ def test_what_fits_is_held_in_float32_then_in_float16_then_on_the_disk(tmp_path)
     assert isinstance(make_array(shape, 1 / 4, Room(799)), np.memmap)
 
 
+def test_a_small_machine_is_not_refused_where_no_bound_was_asked_for(monkeypatch):
+    monkeypatch.setattr("mfavbs.memory.machine_memory", lambda: 2**20)
+    x, _ = blobs(60)
+    assert len(MFAVBsClustering(3, epochs=1, random_state=0).fit(x).labels_) == 60
+    with pytest.raises(SourceError, match="does not hold a batch"):
+        MFAVBsClustering(3, epochs=1, memory=2**20).fit(x)
+
+
 def test_rows_on_the_disk_are_read_as_a_tensor_is(tmp_path):
     values = torch.randn(50, 3, 2, 4).half()
     rows = OnDisk(tuple(values.shape), tmp_path)

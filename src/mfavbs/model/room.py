@@ -135,10 +135,11 @@ def check_room(chosen: dict[str, Any], n_tokens: int) -> Room:
     Raises
     ------
     SourceError
-        It does not hold a batch.
+        A bound that was asked for does not hold a batch.
     """
-    memory = checked_memory(chosen["memory"])
-    least = _least(chosen, n_tokens)
+    memory, least = checked_memory(chosen["memory"]), _least(chosen, n_tokens)
+    if chosen["memory"] is None:  # nobody asked for a bound: a small machine does what it can
+        return Room(max(memory, math.ceil(least)))
     if memory < least:
         raise SourceError(
             f"memory={chosen['memory']!r} does not hold a batch: {chosen['batch_size']} images and "
