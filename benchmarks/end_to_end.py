@@ -46,6 +46,9 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "width 192": {"dim": 192},
     "colours strong": {"augment": "strong"},
+    "recipe simclr": {"recipe": "simclr"},
+    "recipe byol": {"recipe": "byol"},
+    "recipe vtcc": {"recipe": "vtcc"},
 }
 
 

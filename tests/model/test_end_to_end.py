@@ -71,6 +71,15 @@ def test_same_seed_same_labels():
     assert one.history_ == other.history_
 
 
+def test_a_recipe_changes_what_training_sees_and_nothing_before_it():
+    plain, one = (
+        EndToEnd(frozen_run(), **SMALL, recipe=recipe).fit(*ARRAYS).history_
+        for recipe in ("colours", "simclr")
+    )
+    assert plain[0] == one[0]
+    assert plain[1]["total"] != one[1]["total"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -141,9 +150,10 @@ def interrupted(path, **options):
             EndToEnd(frozen_run(), **{**SMALL, **options}).fit(*ARRAYS, checkpoint=path)
 
 
-def test_a_resumed_fit_equals_an_uninterrupted_one(tmp_path):
-    interrupted(tmp_path / "c.pt")
-    model = EndToEnd(frozen_run(), **SMALL)
+@pytest.mark.parametrize("recipe", ["colours", "byol"])
+def test_a_resumed_fit_equals_an_uninterrupted_one(recipe, tmp_path):
+    interrupted(tmp_path / "c.pt", recipe=recipe)
+    model = EndToEnd(frozen_run(), **SMALL, recipe=recipe)
     resumed = model.fit(*ARRAYS, checkpoint=tmp_path / "c.pt").probabilities_
     assert np.array_equal(resumed, model.fit(*ARRAYS).probabilities_)
 
@@ -154,6 +164,7 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(tmp_path):
         ({"options": {"fusion": "none"}}, "with fusion="),
         ({"options": {"n_blocks": 2}}, "with n_blocks="),
         ({"options": {"anchor_drop": 0.5}}, "with anchor_drop="),
+        ({"options": {"recipe": "byol"}}, "with recipe="),
         ({"options": {"random_state": 1}}, "with (random_state|seed)="),
         ({"pixels": 255 - ARRAYS[0]}, "of other pixels or crops"),
         ({"crops": ARRAYS[1][::-1].copy()}, "of other pixels or crops"),
@@ -175,6 +186,7 @@ def test_a_checkpoint_of_something_else_is_refused(change, text, tmp_path):
         ({"image_size": 30}, ARRAYS, "take 28 or 32"),
         ({"batch_size": 0}, ARRAYS, "'batch_size' parameter of EndToEnd"),
         ({"anchor_drop": 1.0}, ARRAYS, "'anchor_drop' parameter of EndToEnd"),
+        ({"recipe": "blur"}, ARRAYS, "'recipe' parameter of EndToEnd .* Got 'blur'"),
         ({"anchor_widths": [5]}, ARRAYS, "widths of features 5, got 12"),
         ({"n_attention_heads": 3}, ARRAYS, "dim=16 should be a multiple of 8 and of .*=3"),
         ({}, ARRAYS[:2], "features= is missing"),

@@ -6,7 +6,7 @@ import torch
 from pixel_blobs import EDGE, pictures
 
 from mfavbs.errors import SourceError
-from mfavbs.images import Views, content_hash
+from mfavbs.images import Views, content_hash, recolour
 from mfavbs.model import PixelViews
 
 PIXELS, CROPS, FEATURES, _ = pictures()
@@ -82,6 +82,47 @@ def test_colours_are_fresh_and_crops_are_not():
     assert not torch.equal(same, fresh)
     assert not torch.equal(fresh, other)
     assert torch.equal(draw(some(), [1], [0], [2], "strong")[0].pixels, fresh)
+
+
+def test_without_a_recipe_a_pair_is_its_colours_alone():
+    rows, which = np.array([3, 11]), np.array([[0, 1], [2, 3]])
+    one, other = (torch.Generator().manual_seed(5) for _ in range(2))
+    views = some()
+    asked = torch.from_numpy(rows), tuple(torch.from_numpy(which.T)), "strong", 0.5
+    pair = views.pair(*asked, one)
+    numbers = recolour(np.stack([CROPS[r][w] for r, w in zip(rows, which)]), "strong", other)
+    expected = views._drawn(rows, numbers)
+    kept = torch.rand(2, 2, generator=other) >= 0.5
+    for i, view in enumerate(pair):
+        assert torch.equal(view.pixels, expected[:, i])
+        assert torch.equal(view.kept, kept[i])
+    assert torch.equal(one.get_state(), other.get_state())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "blur", "solarise"),
+    [
+        ("simclr", (0.5, 0.5), (0, 0)),
+        ("byol", (1, 0.1), (0, 0.2)),
+        ("vtcc", (1, 1), (0, 0.2)),
+    ],
+)
+def test_each_place_of_a_pair_has_its_part_of_a_recipe(recipe, blur, solarise):
+    n = 1500
+    image, which = torch.arange(n) % 48, (torch.zeros(n, dtype=int), torch.ones(n, dtype=int))
+    views = some()
+    plain, made = (
+        views.pair(image, which, "none", 0.1, torch.Generator().manual_seed(2), name)
+        for name in ("colours", recipe)
+    )
+    for before, after, blurs, inverts in zip(plain, made, blur, solarise, strict=True):
+        assert torch.equal(before.feature, after.feature)
+        assert torch.equal(before.kept, after.kept)
+        dark = (after.pixels < 128).flatten(1).all(dim=1).float().mean()
+        assert abs(dark - inverts) < 0.04
+        same = (before.pixels == after.pixels).flatten(1).all(dim=1).float().mean()
+        same_of_blur = 1 - blurs * (1 - 0.17 / 1.9)  # by less than 0.27 pixels is by nothing
+        assert abs(same - same_of_blur * (1 - inverts)) < 0.05
 
 
 def test_features_are_withheld_at_the_rate_that_is_asked_for():

@@ -12,6 +12,7 @@ from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
 from .places import is_url, without_secrets
 from .reading import measure_range, picture_of, read_content, read_image
+from .recipes import RECIPES, changed_in_part
 from .replaying import recolour, replay_crops
 from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Base, Views
@@ -24,6 +25,7 @@ __all__ = [
     "IMAGE_MEMORY",
     "LOOK",
     "RAW_SUFFIXES",
+    "RECIPES",
     "SUFFIXES",
     "TAR_SUFFIXES",
     "VIEWS_VERSION",
@@ -32,6 +34,7 @@ __all__ = [
     "Images",
     "Range",
     "Views",
+    "changed_in_part",
     "checked_range",
     "content_hash",
     "day_taken",

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mfavbs.errors import SourceError
-from mfavbs.images import AUGMENTS
+from mfavbs.images import AUGMENTS, RECIPES
 from mfavbs.model.assignment import decide
 from mfavbs.model.blocks import Fusion
 from mfavbs.model.checking import check_features
@@ -74,6 +74,11 @@ class EndToEnd(BaseEstimator):
         Neighbours of an image, by the frozen features, taken for positives.
     augment
         How far the colours of the views go in training, see :class:`mfavbs.images.Views`.
+    recipe
+        What is done to some of the views of a pair after that, whatever ``augment`` is:
+        ``"colours"``, nothing; ``"simclr"``, half of both are blurred; ``"byol"``, all first and a
+        tenth of the second are blurred, a fifth of the second have what is bright inverted;
+        ``"vtcc"``, as that with all second blurred, too.
     epochs
         Passes over the images; 0 answers as the start does.
     keep
@@ -123,6 +128,7 @@ class EndToEnd(BaseEstimator):
         "dim": [Interval(Integral, 8, None, closed="left")],
         "n_neighbors": [Interval(Integral, 0, None, closed="left")],
         "augment": [StrOptions(set(AUGMENTS))],
+        "recipe": [StrOptions(set(RECIPES))],
         "epochs": [Interval(Integral, 0, None, closed="left")],
         "keep": [StrOptions({"best", "last"})],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
@@ -154,6 +160,7 @@ class EndToEnd(BaseEstimator):
         dim: int = 128,
         n_neighbors: int = 10,
         augment: str = "default",
+        recipe: str = "colours",
         epochs: int = 20,
         keep: Literal["best", "last"] = "best",
         batch_size: int = 128,
@@ -181,6 +188,7 @@ class EndToEnd(BaseEstimator):
         self.dim = dim
         self.n_neighbors = n_neighbors
         self.augment = augment
+        self.recipe = recipe
         self.epochs = epochs
         self.keep = keep
         self.batch_size = batch_size

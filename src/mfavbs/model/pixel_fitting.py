@@ -37,7 +37,7 @@ _CHUNK = 1024  # images hashed at once
 _PROJECTED = 4096  # images whose views are projected at once
 _OF_TRAINING = (
     *("objective", "epochs", "batch_size", "learning_rate", "instance_weight", "balance_weight"),
-    *("augment", "anchor_drop", "keep", "verbose"),
+    *("augment", "recipe", "anchor_drop", "keep", "verbose"),
 )
 _OF_BLOCKS = ("n_blocks", "shared_depth", "fused_depth", "fusion", "gate")
 _NOT_ABOUT = ("device", "verbose", "random_state")  # what an interrupted run need not agree on

@@ -75,6 +75,7 @@ def train_pixels(
     instance_weight: float = 1.0,
     balance_weight: float = 1.0,
     augment: str = "default",
+    recipe: str = "colours",
     anchor_drop: float = 0.1,
     keep: str = "best",
     seed: int = 0,
@@ -100,6 +101,8 @@ def train_pixels(
         Peak of the one-cycle schedule of AdamW; what the frozen run gave moves by a tenth of it.
     augment
         How far the colours of a view may go.
+    recipe
+        What is done to some of the views after that, see :class:`mfavbs.model.EndToEnd`.
     anchor_drop
         Share of the views whose anchor is withheld.
     keep
@@ -157,7 +160,8 @@ def train_pixels(
             network.train()
             begun = time.monotonic()
             for i, (image, *which) in enumerate(pairs.cpu()):  # (p b,) each
-                a, b = views.pair(image, (which[0], which[1]), augment, anchor_drop, colours)
+                asked = (augment, anchor_drop, colours, recipe)
+                a, b = views.pair(image, (which[0], which[1]), *asked)
                 rate = rates[(epoch - 1) * n_batches + i]
                 sums += step(rate, contrasted[i], *a, *b)
                 forecast.step()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mfavbs.devices import fits, on_device
 from mfavbs.errors import SourceError
-from mfavbs.images import Framing, recolour, views_of_bases
+from mfavbs.images import RECIPES, Framing, changed_in_part, recolour, views_of_bases
 from mfavbs.model.stem import PixelView
 
 _FRAMING = Framing()
@@ -75,6 +75,7 @@ class PixelViews:
         augment: str,
         drop: float,
         generator: torch.Generator,
+        recipe: str = "colours",
     ) -> tuple[PixelView, PixelView]:
         """Two views of each of some images, in fresh colours.
 
@@ -90,13 +91,19 @@ class PixelViews:
             Share of the views whose feature is withheld.
         generator
             On the CPU.
+        recipe
+            What is done after the colours to a part of the first views and of the second, see
+            :class:`mfavbs.model.EndToEnd`.
         """
         at, which = image.cpu().numpy(), torch.stack(views, dim=1).cpu().numpy()  # (b,), (b, 2)
         numbers = recolour(self._crops(at, which), augment, generator)
         drawn, features = self._drawn(at, numbers), self._features(at, which)
         kept = torch.rand(2, len(at), generator=generator) >= drop
         kept = on_device(kept, self.device)
-        a, b = (PixelView(drawn[:, i], features[:, i], kept[i]) for i in range(2))
+        a, b = (
+            PixelView(changed_in_part(drawn[:, i], shares, generator), features[:, i], kept[i])
+            for i, shares in enumerate(RECIPES[recipe])
+        )
         return a, b
 
     def stored(self, image: np.ndarray, step: int = 1) -> tuple[PixelView, PixelView]:
