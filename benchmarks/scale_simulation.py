@@ -9,14 +9,14 @@ Command::
 
 A node encodes task after task. The seconds of a task are log-normal; a node is slower or faster
 than others by a log-normal factor of its own; it is lost at a rate per hour, which is noticed after
-some seconds, and comes back after others. A lost task is begun again before all others. Tasks are
-taken in their order: at most 16 for each node are begun before the oldest is done, as
-`mfavbs.engines` has it. With ``copies`` a node without a task begins one that is running elsewhere
-for more than twice the median a second time, and the first to end counts (the engine does not do
-that: here stands what it would be worth).
+some seconds, and comes back after others. Tasks are taken in their order: at most 16 for each node
+are given to Ray before the oldest is done, as `mfavbs.engines` has it. A lost one goes behind those
+that Ray has, as it does there. With ``copies`` a node without a task begins one a second time that
+has been running elsewhere for more than twice the median, and the first to end counts: the engine
+does not do that; here stands what it would be worth.
 
-With ``--source`` the seconds of a task are measured first, by two processes side by side, then the
-wall time of `benchmarks/ray_engine.py`'s runs with and without kills is predicted and measured.
+With ``--source`` the wall time of `benchmarks/ray_engine.py`'s runs with and without kills is held
+against what follows from the seconds of tasks, measured in two of Ray's processes before and after.
 Prints a JSON object for each.
 """
 
@@ -34,6 +34,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ray_engine import KILLED, RAY, encode
+
+from mfavbs.engines.ray_cluster import connected, set_up
 
 IMAGES = 32  # in a task
 AHEAD = 16  # tasks a node that are begun before the oldest is taken
@@ -53,7 +55,8 @@ class World(NamedTuple):
 
 
 def simulate(world: World, n_nodes: int, n_tasks: int, seed: int, kills: int = 0) -> dict[str, Any]:
-    """Seconds until all tasks are done, and the share of all nodes' time that was of use.
+    """Seconds until all tasks are done, of those that nodes without a fault would take, and the
+    share of all nodes' time that was of use.
 
     With ``kills`` so many processes are lost, each when that share of the tasks is done; else nodes
     are, at their rate.
@@ -64,7 +67,7 @@ def simulate(world: World, n_nodes: int, n_tasks: int, seed: int, kills: int = 0
     due = [n_tasks * (i + 1) // (kills + 1) for i in range(kills)]
     events: list[tuple[float, int, str, int, int]] = []  # time, number, what, node, task
     number, now, useful, n_lost, n_copies = 0, 0.0, 0.0, 0, 0
-    again: deque[int] = deque()  # lost tasks
+    again: deque[tuple[int, int]] = deque()  # lost tasks, and what Ray had been given
     idle: list[int] = []
     done = np.zeros(n_tasks, bool)
     running: dict[int, tuple[int, float, float]] = {}  # node: task, begun, seconds
@@ -78,9 +81,9 @@ def simulate(world: World, n_nodes: int, n_tasks: int, seed: int, kills: int = 0
 
     def give(node: int) -> bool:
         nonlocal fresh, drawn, n_copies
-        if again:
-            task = again.popleft()
-        elif fresh < min(n_tasks, oldest + AHEAD * n_nodes):
+        if again and fresh >= again[0][1]:
+            task, _ = again.popleft()
+        elif fresh < given():
             task, fresh = fresh, fresh + 1
         elif world.copies and (late := slowest()) is not None:
             task = late
@@ -95,6 +98,9 @@ def simulate(world: World, n_nodes: int, n_tasks: int, seed: int, kills: int = 0
         running[node] = (task, now, seconds * factor[node])
         at(now + running[node][2], "done", node, int(age[node]))
         return True
+
+    def given() -> int:
+        return min(n_tasks, oldest + AHEAD * n_nodes)
 
     def slowest() -> int | None:
         late = [(begun, task) for task, begun, _ in running.values() if task not in copied]
@@ -121,7 +127,7 @@ def simulate(world: World, n_nodes: int, n_tasks: int, seed: int, kills: int = 0
             lose(node, world.noticed, world.back)
             at(now + world.back + draw.exponential(3600 / world.lost), "lost", node)
         elif what == "again":
-            again.append(value)
+            again.append((value, given()))
         elif what == "up":
             idle.append(node)
         elif value == age[node]:
@@ -137,16 +143,18 @@ def simulate(world: World, n_nodes: int, n_tasks: int, seed: int, kills: int = 0
                 lose(n_lost % n_nodes, 0.0, world.begin)
         while idle and give(idle[-1]):
             idle.pop()
+    ideal = n_tasks * world.task * math.exp(world.spread**2 / 2) / float((1 / factor).sum())
     return {
-        "seconds": round(now, 1),
-        "of_use": round(useful / (now * n_nodes), 3),
+        "seconds": round(float(now), 1),
+        "of_ideal": round(float(now) / ideal, 3),
+        "of_use": round(float(useful / (now * n_nodes)), 3),
         "lost": n_lost,
         "copies": n_copies,
     }
 
 
-def time_tasks(args: argparse.Namespace, half: int, answer: Any) -> None:
-    """Seconds until the first task is done, and of each after it, in one of two processes."""
+def time_tasks(args: argparse.Namespace, half: int) -> list[float]:
+    """Seconds until the first task is done, and of each after it."""
     start = time.perf_counter()
     import torch
 
@@ -166,17 +174,21 @@ def time_tasks(args: argparse.Namespace, half: int, answer: Any) -> None:
         for batch in np.split(rows[at : at + IMAGES], IMAGES // 4):
             encoding.encode(Part([dataset[int(row)] for row in batch]))
         seconds.append(time.perf_counter() - begun)
-    answer.put(seconds)
+    return seconds
 
 
-def measured_tasks(args: argparse.Namespace) -> World:
-    """The world as it is on this machine."""
-    spawn = multiprocessing.get_context("spawn")
-    answer = spawn.SimpleQueue()
-    both = [spawn.Process(target=time_tasks, args=(args, half, answer)) for half in range(2)]
-    for process in both:
-        process.start()
-    found = [answer.get() for _ in both]
+def time_both(args: argparse.Namespace) -> list[list[float]]:
+    """Seconds of tasks in two of Ray's processes side by side."""
+    set_up(None)
+    import ray
+
+    with connected(None, 2):
+        timed = ray.remote(time_tasks).options(num_cpus=1)
+        return ray.get([timed.remote(args, half) for half in range(2)])
+
+
+def world_of(found: list[list[float]]) -> World:
+    """The world in which tasks take what was measured."""
     logs = np.log([seconds for each in found for seconds in each[1:]])
     task = math.exp(logs.mean())
     begin = statistics.mean(each[0] for each in found) - task
@@ -190,16 +202,17 @@ def against_ray(args: argparse.Namespace) -> None:
     spawn = multiprocessing.get_context("spawn")
     n_tasks = math.ceil(len(open_images(args.source)) / IMAGES)
     for how in (RAY, KILLED):
-        world = measured_tasks(args)  # each time: the machine may be busier or less so
-        kills = args.kills if how == KILLED else 0
-        runs = [simulate(world, 2, n_tasks, seed, kills)["seconds"] for seed in range(20)]
-        predicted = statistics.median(runs) - world.begin  # from the first task on
+        before = time_both(args)
         with tempfile.TemporaryDirectory() as folder:
             answer = spawn.SimpleQueue()
             process = spawn.Process(target=encode, args=(how, args, Path(folder) / "s", answer))
             process.start()
             process.join()
             figures = answer.get()
+        # Before and after: the machine may have become busier or less so.
+        world = world_of(before + time_both(args))
+        runs = [simulate(world, 2, n_tasks, s, figures["killed"])["seconds"] for s in range(20)]
+        predicted = statistics.median(runs) - world.begin  # from the first task on
         measured = figures["images"] / figures["images_a_second"]
         shown = {
             "engine": how,
@@ -236,10 +249,8 @@ def main() -> None:
                 for copies in (False, True):
                     world = World(slow=slow, lost=lost, copies=copies)
                     found = simulate(world, n_nodes, n_tasks, 0)
-                    ideal = n_tasks * world.task * math.exp(world.spread**2 / 2) / n_nodes
                     about = {"nodes": n_nodes, "slow": slow, "lost_per_hour": lost}
-                    more = {"of_ideal": round(found["seconds"] / ideal, 3)}
-                    print(json.dumps(about | {"with_copies": copies} | found | more), flush=True)
+                    print(json.dumps(about | {"with_copies": copies} | found), flush=True)
 
 
 if __name__ == "__main__":
