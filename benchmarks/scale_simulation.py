@@ -165,6 +165,7 @@ def time_tasks(args: argparse.Namespace, half: int) -> list[float]:
     torch.set_num_threads(1)
     images = open_images(args.source)
     encoder = load_encoder(args.encoder, weights=args.weights, image_size=args.image_size)
+    encoder.to_device(torch.device("cpu"))
     views = Views(encoder.image_size, 5, 0, framing=encoder.framing)
     dataset = ImageViews(images, views, None, IMAGE_MEMORY, {}, FeatureCache())
     encoding, seconds = Encoding(encoder, views), []
