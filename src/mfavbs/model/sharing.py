@@ -154,8 +154,8 @@ class _Leading:
         size, rows, device = self.others.size, len(given[-1]), given[-1].device
         if rows < size:
             raise SourceError(
-                f"A batch of {rows} pairs cannot be shared by {size} processes. Start fewer, as by "
-                f"`torchrun --nproc-per-node {rows}`, or add images."
+                f"A batch of {rows} pairs cannot be shared by {size} processes. Start {rows} of "
+                "them at most, or add images."
             )
         file = io.BytesIO()
         torch.save(self.asked, file)
