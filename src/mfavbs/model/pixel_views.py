@@ -13,10 +13,12 @@ from torch import Tensor
 from mfavbs.devices import fits, on_device
 from mfavbs.errors import SourceError
 from mfavbs.images import RECIPES, Framing, changed_in_part, recolour, views_of_bases
+from mfavbs.memory import let_go
 from mfavbs.model.stem import PixelView
 
 _FRAMING = Framing()
 _CHUNK = 4096  # images copied to the device at once
+_READ = 32  # rows read from a memory map at once: the system maps up to megabytes around each
 
 
 class PixelViews:
@@ -124,7 +126,7 @@ class PixelViews:
         return one, other
 
     def _crops(self, image: np.ndarray, which: np.ndarray) -> np.ndarray:
-        crops = np.asarray(self.crops[self.rows[image]], np.float32)  # (b, v, m)
+        crops = _taken(self.crops, self.rows[image]).astype(np.float32, copy=False)  # (b, v, m)
         return np.take_along_axis(crops, which[:, :, None], axis=1)
 
     def _drawn(self, image: np.ndarray, numbers: np.ndarray) -> Tensor:
@@ -132,7 +134,7 @@ class PixelViews:
         if isinstance(self.pixels, Tensor):
             pixels = self.pixels[on_device(rows, self.device)]
         else:
-            pixels = on_device(np.ascontiguousarray(self.pixels[rows]), self.device)
+            pixels = on_device(_taken(self.pixels, rows), self.device)
         sizes = [(pixels.shape[1], pixels.shape[2])] * len(rows)
         return views_of_bases(pixels.flatten(), sizes, numbers, self.image_size, _FRAMING)
 
@@ -142,9 +144,18 @@ class PixelViews:
         if isinstance(self.features, Tensor):
             rows, places = (on_device(x, self.device) for x in (self.rows[image], which))
             return self.features[rows[:, None], places, 0].float()  # (b, v, f)
-        features = self.features[self.rows[image]][:, :, 0]  # (b, v, f)
+        features = _taken(self.features, self.rows[image])[:, :, 0]  # (b, v, f)
         found = np.take_along_axis(features, which[:, :, None], axis=1)
         return on_device(np.ascontiguousarray(found, np.float32), self.device)
+
+
+def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of an array, of which little more is held where it is a memory map."""
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), _READ):
+        found[start : start + _READ] = array[rows[start : start + _READ]]
+        let_go(array)
+    return found
 
 
 def _placed(array: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
