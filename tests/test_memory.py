@@ -1,5 +1,6 @@
 """In: bounds, files of the system, arrays. Out: bytes, files that nobody sees, peaks."""
 
+import mmap
 import os
 import signal
 import subprocess
@@ -143,11 +144,17 @@ def resident_mib():
         return int(file.read().split("VmRSS:")[1].split()[0]) / 1024
 
 
+def hold(n_bytes):
+    """Take memory from the system for a moment, and not what the process kept of an earlier use."""
+    with mmap.mmap(-1, n_bytes) as pages:
+        pages[:: mmap.PAGESIZE] = bytes(n_bytes // mmap.PAGESIZE)
+
+
 @LINUX
 def test_the_peak_of_a_stage_is_its_own():
     with peak_memory_of() as whole:
         with peak_memory_of() as large:
-            np.ones(200 * MIB, np.uint8)
+            hold(200 * MIB)
         with peak_memory_of() as small:
             time.sleep(0)
     assert large() - small() > 150
@@ -160,7 +167,7 @@ def test_the_peaks_of_stages_that_overlap_are_their_own():
     """As those of two threads do."""
     one, two = peak_memory_of(), peak_memory_of()
     large = one.__enter__()
-    np.ones(200 * MIB, np.uint8)
+    hold(200 * MIB)
     small = two.__enter__()
     one.__exit__(None, None, None)
     two.__exit__(None, None, None)
