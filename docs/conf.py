@@ -25,7 +25,10 @@ numpydoc_show_class_members = False
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!mfavbs).*"),
-    ("py:class", r"mfavbs\.(encoders\.towers|images\.(drawing|recipes)|model\.(neighbours|room))\..*"),
+    (
+        "py:class",
+        r"mfavbs\.(encoders\.towers|images\.(drawing|recipes)|model\.(neighbours|room))\..*",
+    ),
     ("py:(class|func)", r"mfavbs\.model\.(checkpoint|pixel_training|training)\..*"),
 ]
 
