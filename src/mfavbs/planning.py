@@ -70,7 +70,7 @@ def plan(
 ) -> Plan:
     """Tell what :func:`mfavbs.cluster_images` will take, by encoding and training on a few images.
 
-    It takes about 15 seconds beside loading the encoder, and writes nothing.
+    It takes some 15 seconds on two cores, and writes nothing.
 
     Parameters
     ----------

@@ -127,14 +127,7 @@ def embed(
     may_have_workers()  # before the lock
     n_views = views_of(augment, n_views)
     encoder.to_device(pick_device(device))
-    views = Views(
-        encoder.image_size,
-        n_views,
-        seed,
-        augment=augment,
-        augmentation=encoder.augmentation,
-        framing=encoder.framing,
-    )
+    views = views_for(encoder, n_views, seed, augment)
     check_store(out, {})
     with alone_in(out, StoreError), _explained(out):
         decoding = decoding_of(images, out, checked_range(value_range), image_memory)
@@ -169,6 +162,18 @@ def embed(
             write_state(out, images, about, pieces.seen | kept, former, pieces)
         tidy(out)
     return FeatureStore.open(out)
+
+
+def views_for(encoder: Encoder | CombinedEncoder, n_views: int, seed: int, augment: str) -> Views:
+    """The views of an image as this encoder is to see them."""
+    return Views(
+        encoder.image_size,
+        n_views,
+        seed,
+        augment=augment,
+        augmentation=encoder.augmentation,
+        framing=encoder.framing,
+    )
 
 
 def recipe(encoder: Encoder | CombinedEncoder, views: Views) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from mfavbs.devices import pick_device
 from mfavbs.encoders import CombinedEncoder, Encoder
 from mfavbs.errors import SourceError
 from mfavbs.features.cache import FeatureCache
-from mfavbs.features.embedding import DRAWN_BY_WORKERS, decoding_of, had_already, recipe
+from mfavbs.features.embedding import DRAWN_BY_WORKERS, decoding_of, had_already, recipe, views_for
 from mfavbs.features.encoding import Encoding
 from mfavbs.features.locally import Work, encoded_here
 from mfavbs.features.parts import batch_size
 from mfavbs.features.reading import ImageViews
 from mfavbs.features.store import FeatureStore, check_store
-from mfavbs.images import IMAGE_MEMORY, LOOK, Images, Range, Views, checked_range, recorded_range
+from mfavbs.images import IMAGE_MEMORY, LOOK, Images, Range, checked_range, recorded_range
 
 _SECONDS = 4.0  # of encoding, from the first part on
 _PARTS = 64  # at the most: on an accelerator they are large
@@ -91,14 +91,7 @@ def measure(
         There is no such device.
     """
     encoder.to_device(pick_device(device))
-    views = Views(
-        encoder.image_size,
-        n_views,
-        seed,
-        augment=augment,
-        augmentation=encoder.augmentation,
-        framing=encoder.framing,
-    )
+    views = views_for(encoder, n_views, seed, augment)
     decoding = decoding_of(images, out, checked_range(value_range), image_memory)
     made_by = recipe(encoder, views) | decoding
     missing = np.arange(len(images.keys))
@@ -114,10 +107,8 @@ def measure(
         dataset = ImageViews(
             *(images, views, grey_levels, image_memory, {}, shared), drawn_here=drawn_here
         )
-        step, some = (
-            batch_size(encoder, n_views),
-            missing if len(missing) else np.arange(len(images)),
-        )
+        step = batch_size(encoder, n_views)
+        some = missing if len(missing) else np.arange(len(images))
         rows = np.random.default_rng(seed).permutation(some)[: _PARTS * step].tolist()
         batches = [rows[at : at + step] for at in range(0, len(rows), step)]
         work = Work(dataset, batches, Encoding(encoder, views), n_workers)
