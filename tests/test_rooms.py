@@ -17,6 +17,7 @@ ORDER = (
         "devices",
         "launching",
         "locking",
+        "urls",
         "files",
         "memory",
         "progress",

@@ -22,11 +22,14 @@ from mfavbs.report import write_page
 from mfavbs.runs import Run, read_run
 from mfavbs.sources import Features, open_source
 from mfavbs.training import FROZEN, load_looking
+from mfavbs.urls import is_url
 
 
 def is_run(source: Any) -> TypeGuard[str | Path]:
     """Whether a source is the folder of a finished run."""
-    return isinstance(source, str | Path) and (user_path(source) / "run.json").is_file()
+    if not isinstance(source, str | Path) or is_url(str(source)):
+        return False
+    return (user_path(source) / "run.json").is_file()
 
 
 def cut_run(

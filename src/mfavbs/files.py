@@ -14,12 +14,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from mfavbs.errors import StoreError
+from mfavbs.errors import MfavbsError, StoreError
 from mfavbs.locking import LOCK
+from mfavbs.urls import is_url, without_secrets
 
 PARTIAL = ".partial"  # behind the name of a file that is not whole yet
 # Names that Windows keeps for devices, with any suffix.
 _RESERVED = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)")
+# What pathlib leaves of a URL: s3:/bucket.
+_WAS_URL = re.compile(r"^((?:[a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+:)/(?=[^/])", re.IGNORECASE)
 ADVICE = "choose another output folder, or remove this one"
 
 
@@ -27,16 +30,27 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     """A path as it was given, with a leading ``~`` for the home folder.
 
     A shell does so itself, but for ``--out=~/x`` and where there is no shell.
+
+    Raises
+    ------
+    MfavbsError
+        It is a URL.
     """
+    given = _WAS_URL.sub(r"\1//", os.fspath(path))
+    if is_url(given):
+        raise MfavbsError(
+            f"expected a path on this machine, got the URL {without_secrets(given)}: images and "
+            "feature stores may lie at URLs, all else is read and written here"
+        )
     return Path(os.path.expanduser(path))
 
 
 def output_name(source: str | os.PathLike[str]) -> str:
     """What the output of a source is called: a folder's name, a file's without its suffix."""
-    path = os.path.abspath(user_path(source))
-    name = os.path.basename(path)
     if os.fspath(source) == "-":
         return "list"
+    path = os.path.abspath(os.path.expanduser(source))
+    name = os.path.basename(path)
     if not os.path.isdir(path):
         name = os.path.splitext(name)[0]
         name = name[:-4] if name.lower().endswith(".tar") else name

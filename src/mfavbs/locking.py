@@ -15,18 +15,22 @@ LOCK = ".mfavbs.lock"
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path, kind: type[MfavbsError] = RunError) -> Iterator[None]:
+def alone_in(
+    folder: Path, kind: type[MfavbsError] = RunError, *, wait: float = 0.0
+) -> Iterator[None]:
     """Make ``folder`` and keep other processes and threads of mfavbs out of it for a while.
 
     The lock is the operating system's: it ends with the process, however that ends, so that the
     file which a kill leaves behind stops nobody.
+
+    ``wait`` is how many seconds another one may need to end.
 
     Raises
     ------
     RunError, or another ``kind``
         Somebody else is at work there, or it cannot be written to.
     """
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=wait)
     try:
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)

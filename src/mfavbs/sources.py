@@ -22,11 +22,12 @@ from mfavbs.images import (
     Framing,
     Images,
     folder_labels,
+    is_archive,
     is_of_images,
     is_of_paths,
-    is_url,
     open_images,
 )
+from mfavbs.urls import is_url
 
 if TYPE_CHECKING:  # what imports torch is imported when images are encoded
     from mfavbs.encoders import CombinedEncoder, Encoder
@@ -169,8 +170,9 @@ class StoreSource:
         self.store = store
         self.keys = store.keys
         self.folders = store.labels
-        self.name = output_name(store.path)
-        self.identity = f"features {store.path.resolve()}"
+        self.name = output_name(store.location)
+        place = store.location if is_url(store.location) else store.path.resolve()
+        self.identity = f"features {place}"
 
     def load_encoder(
         self, parameters: dict[str, Any], fitted: dict[str, Any] | None = None
@@ -260,7 +262,10 @@ def open_source(source: Source, exclude: Sequence[str] = ()) -> OpenedSource:
 def _open(source: Source, exclude: Sequence[str]) -> OpenedSource:
     if isinstance(source, Images):
         return ImageSource(source)
-    if isinstance(source, str | Path) and not is_url(str(source)):
+    if isinstance(source, str) and is_url(source):
+        if not is_archive(source) and is_store(source):
+            return StoreSource(FeatureStore.open(source))
+    elif isinstance(source, str | Path):
         path = user_path(source)
         for store in (path, path / runs.FEATURES):
             if is_store(store):  # a store, or the one inside a run folder

@@ -35,6 +35,7 @@ from mfavbs.locking import alone_in, check_alone
 from mfavbs.progress import Progress
 from mfavbs.runs import FEATURES, PIXELS, unwritable
 from mfavbs.sources import ArraySource, ImageSource, StoreSource, open_source
+from mfavbs.urls import is_url, without_secrets
 
 if TYPE_CHECKING:
     import torch
@@ -162,7 +163,7 @@ def bench(
         )
         results = [result for name in names for result in found[name].values()]
         summary = {
-            "source": user_path(source).name,
+            "source": Path(without_secrets(str(source))).name,
             "shape": list(store.features.shape),
             "n_failures": len(store.failures),
             "n_labels": len(set(labels)),
@@ -203,7 +204,7 @@ def _open(
     source: str | Path, data: str | Path | None
 ) -> tuple[ImageSource | StoreSource, dict[str, str], int | None]:
     """Images or their features; the label of every key; the image size that a data set asks for."""
-    if not user_path(source).exists():
+    if not is_url(str(source)) and not user_path(source).exists():
         if str(source) not in DATASETS:
             raise SourceError(
                 f"{source} does not exist, and no data set has that name; expected a path or one "

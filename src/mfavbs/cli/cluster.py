@@ -43,8 +43,8 @@ from mfavbs.cli.options import (
 )
 from mfavbs.cli.output import Say, report_run, say_changes, unless
 from mfavbs.files import output_name
-from mfavbs.images import without_secrets
 from mfavbs.model import Number
+from mfavbs.urls import without_secrets
 
 
 def demo(

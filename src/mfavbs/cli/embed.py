@@ -1,6 +1,5 @@
 """The command `mfavbs embed`: parses, calls, prints."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,12 +30,15 @@ from mfavbs.cli.options import (
 )
 from mfavbs.cli.output import counted, print_json, say_left_out, say_views, unless
 from mfavbs.encoders import encoder_name
-from mfavbs.images import views_of, without_secrets
+from mfavbs.images import views_of
+from mfavbs.urls import without_secrets
 
 
 def embed(
     source: SourceArgument,
-    out: Annotated[Path, typer.Option(metavar="STORE", help="Folder of the feature store.")],
+    out: Annotated[
+        str, typer.Option(metavar="STORE", help="Folder of the feature store, or its URL.")
+    ],
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
     image_size: ImageSizeOption = None,
@@ -76,21 +78,21 @@ def embed(
         nearest_own,
         nothing_new,
         remember,
+        store_folder,
         words_of,
     )
     from mfavbs.features import compact as make_compact
-    from mfavbs.files import user_path
     from mfavbs.images import checked_range, open_images
     from mfavbs.locking import check_alone
 
-    out = user_path(out)
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     check_engine(engine, ray_address)
     checked_range(parsed_range(value_range))
+    folder = store_folder(out)
     given = {"grid": grid, "n_views": n_views, "augment": augment, "seed": seed}
-    check_store(out, {"encoder": encoder_name(encoder), **given})
-    check_alone(out)
+    check_store(folder, {"encoder": encoder_name(encoder), **given})
+    check_alone(folder)
     images = open_images(source, exclude=exclude or ())
     asked = words_of(
         weights,
@@ -105,10 +107,10 @@ def embed(
         seed=seed,
         source=images.location,
     )
-    store = None if verify else nothing_new(out, asked, images)
+    store = None if verify else nothing_new(folder, asked, images)
     done, changed = store is not None, {}
-    if (out / "store.json").exists():
-        diff = FeatureStore.open(out).diff(images)
+    if (folder / "store.json").exists():
+        diff = FeatureStore.open(folder).diff(images)
         changed = {name: len(keys) for name, keys in diff._asdict().items()}
         if done:
             say(f"Nothing to do: {diff}")
@@ -118,7 +120,7 @@ def embed(
 
         store = embed_images(
             images,
-            out,
+            folder,
             load_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit),
             n_views=n_views,
             augment=augment,
@@ -132,20 +134,20 @@ def embed(
             engine=engine_of(engine, ray_address),
             verbose=not quiet,
         )
-        remember(out, asked)
+        remember(folder, asked)
     if compact:
-        make_compact(out)
-        store = FeatureStore.open(out)
+        make_compact(folder)
+        store = FeatureStore.open(folder)
     n, v, t, d = store.features.shape
     widths = f" ({' + '.join(map(str, store.blocks))})" if len(store.blocks) > 1 else ""
     say(
         f"{counted(n, 'image')}, {counted(v, 'view')} of {counted(t, 'token')} of width "
-        f"{d}{widths}: {store.path}"
+        f"{d}{widths}: {store.location}"
     )
     nearest = nearest_own(store.features)
     say_views(say, nearest)
     counts = say_left_out(
         say, store.tables, len(store.failures), len(store.skipped), len(store.notes)
     )
-    about = {"store": str(out), "shape": [n, v, t, d], "changes": changed}
+    about = {"store": out, "shape": [n, v, t, d], "changes": changed}
     print_json(about | {"views_nearest_own": nearest, **counts}, as_json)

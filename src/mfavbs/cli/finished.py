@@ -29,7 +29,7 @@ from mfavbs.cli.output import (
     unless,
 )
 from mfavbs.files import read_json, read_reasons
-from mfavbs.images import without_secrets
+from mfavbs.urls import without_secrets
 
 
 def predict(

@@ -42,7 +42,7 @@ from mfavbs.cli.options import (
 from mfavbs.cli.output import Say, print_json, unless
 from mfavbs.cli.words import as_options, flags_of
 from mfavbs.files import output_name
-from mfavbs.images import without_secrets
+from mfavbs.urls import without_secrets
 
 if TYPE_CHECKING:
     from mfavbs.foretelling import Plan

@@ -1,8 +1,10 @@
 from .agreement import nearest_own
 from .asking import nothing_new, remember, words_of
 from .cache import FeatureCache
+from .cache_copies import Copy, list_copies, prune_copies
 from .cache_files import CacheFile, cache_folder, list_cache, prune_cache
 from .directly import DirectEncoding
+from .elsewhere import store_folder
 from .embedding import embed
 from .encoding import Encoding
 from .listing import Diff
@@ -18,6 +20,7 @@ from .workers import n_cores
 
 __all__ = [
     "CacheFile",
+    "Copy",
     "Diff",
     "DirectEncoding",
     "Encoding",
@@ -39,12 +42,15 @@ __all__ = [
     "framing_of",
     "is_store",
     "list_cache",
+    "list_copies",
     "measure",
     "n_cores",
     "nearest_own",
     "nothing_new",
     "prune_cache",
+    "prune_copies",
     "remember",
+    "store_folder",
     "store_pixels",
     "words_of",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mfavbs.encoders import Weights, each_encoder
+from mfavbs.features.elsewhere import is_sent
 from mfavbs.features.store import FeatureStore
 from mfavbs.files import read_json, write_json
 from mfavbs.images import Images
@@ -37,7 +38,7 @@ def remember(out: Path, asked: dict[str, Any]) -> None:
 
 def nothing_new(out: Path, asked: dict[str, Any], images: Images) -> FeatureStore | None:
     """The store in ``out``, if the same call made it and no image has changed since."""
-    if images.kind == "array" or read_json(out / _ASKED) != asked:
+    if images.kind == "array" or read_json(out / _ASKED) != asked or not is_sent(out):
         return None
     store = FeatureStore.open(out)
     return None if store.diff(images) or store.skipped != images.skipped else store

@@ -17,17 +17,19 @@ from mfavbs.devices import pick_device
 from mfavbs.encoders import CombinedEncoder, Encoder
 from mfavbs.errors import SourceError, StoreError
 from mfavbs.features.cache import FeatureCache
+from mfavbs.features.elsewhere import location_of, store_folder
 from mfavbs.features.encoding import Encoding
 from mfavbs.features.listing import compare
 from mfavbs.features.locally import Engine, Work, encoded_here
 from mfavbs.features.parts import Part, batch_size
 from mfavbs.features.pieces import PIECES, Pieces, Seen
 from mfavbs.features.reading import ImageViews
+from mfavbs.features.sending import in_step
 from mfavbs.features.state import read_seen, segment_places, tidy, write_state
 from mfavbs.features.store import SCHEMA, FeatureStore, check_store
 from mfavbs.features.watching import Foretell, Watch
 from mfavbs.features.workers import may_have_workers
-from mfavbs.files import read_json, user_path, write_json
+from mfavbs.files import read_json, write_json
 from mfavbs.images import (
     IMAGE_MEMORY,
     Images,
@@ -72,9 +74,10 @@ def embed(
     images
         From :func:`mfavbs.open_images`.
     out
-        Folder of the store. One that was made in the same way from the same source is brought up to
-        date: images that it holds are known by their content, whatever their names, and are not
-        encoded again. An unfinished one goes on from where it was.
+        Folder of the store, or its URL, s3:// for one, which is written by way of a copy in the
+        cache. One that was made in the same way from the same source is brought up to date: images
+        that it holds are known by their content, whatever their names, and are not encoded again.
+        An unfinished one goes on from where it was.
     encoder
         From :func:`mfavbs.load_encoder`, of one or of several.
     n_views
@@ -123,13 +126,13 @@ def embed(
     EncoderError
         There is no such device, or a feature is not a number that float16 holds.
     """
-    out = user_path(out)
+    out = store_folder(out)
     may_have_workers()  # before the lock
     n_views = views_of(augment, n_views)
     encoder.to_device(pick_device(device))
     views = views_for(encoder, n_views, seed, augment)
     check_store(out, {})
-    with alone_in(out, StoreError), _explained(out):
+    with alone_in(out, StoreError), _explained(out), in_step(out, verbose=verbose) as check:
         decoding = decoding_of(images, out, checked_range(value_range), image_memory)
         made_by = recipe(encoder, views) | decoding
         about = {
@@ -142,9 +145,10 @@ def embed(
         before = read_seen(out, former) if former else {}
         diff = compare(before, ((key, images.stat(row)) for row, key in enumerate(images.keys)))
         if former and diff and not update:
-            raise StoreError(f"the source of {out} has changed ({diff}); update=True takes it in")
+            where = location_of(out)
+            raise StoreError(f"the source of {where} has changed ({diff}); update=True takes it in")
         if former and diff and verbose:
-            say(f"Since {out} was made: {diff}")
+            say(f"Since {location_of(out)} was made: {diff}")
         read_all = verify or images.kind == "array"  # an array has neither sizes nor dates
         if made is None or diff or read_all or made.skipped != images.skipped:
             pieces = Pieces.open(out / PIECES)
@@ -159,6 +163,7 @@ def embed(
                     drawn_here=drawn_here,
                 )
                 _encode(dataset, missing, encoder, pieces, n_workers, engine, foretell, verbose)
+            check()
             write_state(out, images, about, pieces.seen | kept, former, pieces)
         tidy(out)
     return FeatureStore.open(out)

@@ -26,9 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import StoreError
+from mfavbs.features.elsewhere import check_sent, is_store_at, location_of, store_folder
 from mfavbs.features.listing import Diff, compare
 from mfavbs.features.pieces import PIECES
 from mfavbs.features.segments import as_one, is_one
+from mfavbs.features.sending import in_step
 from mfavbs.features.state import (
     SEGMENTS,
     TABLES,
@@ -38,9 +40,10 @@ from mfavbs.features.state import (
     read_segments,
     tidy,
 )
-from mfavbs.files import ADVICE, holds_only, read_json, read_reasons, user_path
+from mfavbs.files import ADVICE, holds_only, read_json, read_reasons
 from mfavbs.images import LOOK, Images
 from mfavbs.locking import alone_in
+from mfavbs.urls import is_url
 
 SCHEMA = 2
 _OF_THE_SOURCE = (
@@ -57,7 +60,7 @@ class FeatureStore:
     Attributes
     ----------
     path
-        Its folder.
+        Its folder; of one at a URL, its copy on this machine.
     features
         (n, v, t, d) float16; view 0 is the clean one, token 0 the pooled feature. An array, or
         what is indexed like one where the images came at different times.
@@ -81,6 +84,11 @@ class FeatureStore:
     notes: list[tuple[str, str]]
     skipped: list[tuple[str, str]]
     parameters: dict[str, Any]
+
+    @property
+    def location(self) -> str:
+        """Its folder, or the URL where it lies."""
+        return location_of(self.path)
 
     @property
     def tables(self) -> Path:
@@ -150,19 +158,24 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
-        """Open a finished store.
+        """Open a finished store, of a folder or a URL.
+
+        What lies at a URL is copied to this machine, into the cache that the environment variable
+        ``MFAVBS_CACHE`` names; the next time only what has changed there.
 
         Raises
         ------
         StoreError
             There is none, it is unfinished, damaged or of a newer schema.
         """
-        path = user_path(path)
+        given, path = path, store_folder(path)
+        if is_url(str(given)):
+            check_sent(path)
         parameters = read_json(path / "store.json")
         if parameters is None:
             state = "unfinished" if (path / "progress.json").exists() else "not a feature store"
             raise StoreError(
-                f"{path} is {state}: it has no store.json; make or finish it with "
+                f"{given} is {state}: it has no store.json; make or finish it with "
                 "`mfavbs embed SOURCE --out STORE`"
             )
         check_schema(path, parameters)
@@ -217,6 +230,8 @@ def is_store(path: str | Path) -> bool:
 
     Files of the same names that another program wrote, in a folder of images say, make no store.
     """
+    if is_url(str(path)):
+        return is_store_at(str(path))
     path = Path(path)
     return any(map(_is_ours, (path / "store.json", path / "progress.json")))
 
@@ -258,7 +273,7 @@ def check_store(path: str | Path, wanted: Mapping[str, Any]) -> None:
     StoreError
         Something else is there, or a store made by another version or with other parameters.
     """
-    path = user_path(path)
+    path = store_folder(path)
     finished = read_json(path / "store.json")
     begun = finished or read_json(path / "progress.json")
     if begun is None:
@@ -293,11 +308,12 @@ def compact(path: str | Path) -> None:
     StoreError
         There is no finished store, it is of schema 1, or it cannot be written.
     """
-    path = user_path(path)
-    with alone_in(path, StoreError):
+    path = store_folder(path)
+    with alone_in(path, StoreError), in_step(path) as check:
         store = FeatureStore.open(path)
         if store.parameters["schema"] < SCHEMA:
             raise StoreError(f"{path} is of an earlier version of mfavbs; make it again")
+        check()
         try:
             make_compact(path, store.parameters)
             tidy(path)

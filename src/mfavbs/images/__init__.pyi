@@ -10,10 +10,10 @@ from .grey_levels import Range, checked_range, recorded_range
 from .looks import LOOK, look_of
 from .memory import IMAGE_MEMORY
 from .opening import open_images, reopen_images
-from .places import is_url, without_secrets
 from .reading import measure_range, picture_of, read_content, read_image
 from .recipes import RECIPES, changed_in_part
 from .replaying import recolour, replay_crops
+from .shards import is_archive
 from .tar import TAR_SUFFIXES
 from .views import VIEWS_VERSION, Base, Views
 
@@ -40,9 +40,9 @@ __all__ = [
     "day_taken",
     "decode",
     "folder_labels",
+    "is_archive",
     "is_of_images",
     "is_of_paths",
-    "is_url",
     "look_of",
     "measure_range",
     "not_empty",
@@ -56,5 +56,4 @@ __all__ = [
     "replay_crops",
     "views_of",
     "views_of_bases",
-    "without_secrets",
 ]

@@ -5,8 +5,8 @@ import stat
 
 from mfavbs.errors import ImageError
 from mfavbs.images.candidates import Images, not_empty
-from mfavbs.images.places import is_url, read_url
 from mfavbs.images.skipping import Skipped
+from mfavbs.urls import is_url, read_url
 
 
 class Files(Images):

@@ -14,8 +14,8 @@ from unicodedata import normalize
 
 from mfavbs.errors import SourceError
 from mfavbs.images.finding import free_key, utf8, why_no_image
-from mfavbs.images.places import is_url, without_secrets
 from mfavbs.images.skipping import Skipped, excluded_by, why_left_out
+from mfavbs.urls import is_url, without_secrets
 
 STDIN = "-"
 LIST_SUFFIXES = (".txt", ".lst", ".list")

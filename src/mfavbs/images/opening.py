@@ -16,12 +16,12 @@ from mfavbs.images.candidates import Images
 from mfavbs.images.files import Files
 from mfavbs.images.finding import SUFFIXES, suffix_of, walk
 from mfavbs.images.listing import LIST_SUFFIXES, STDIN, TABLE_SUFFIXES, listed, read_list
-from mfavbs.images.places import is_url, without_secrets
 from mfavbs.images.remote import Remote
 from mfavbs.images.shards import Shards, archives_in, is_archive, names_of, open_archive
 from mfavbs.images.skipping import check_patterns
 from mfavbs.images.tables import PICTURE_TABLES
 from mfavbs.images.tar import TAR_SUFFIXES
+from mfavbs.urls import is_url, without_secrets
 
 ACCEPTED = (
     f"a folder of images, a tar ({', '.join(TAR_SUFFIXES)}), a table of pictures "

@@ -7,8 +7,8 @@ from typing import Any
 from mfavbs.errors import ImageError, SourceError
 from mfavbs.images.candidates import Images, not_empty
 from mfavbs.images.finding import free_key, utf8, why_no_image
-from mfavbs.images.places import attempt, file_system, stat_of, without_secrets
 from mfavbs.images.skipping import Skipped, left_out_within
+from mfavbs.urls import attempt, file_system, stat_of, without_secrets
 
 
 class Remote(Images):

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from mfavbs.images.candidates import Images
 from mfavbs.images.finding import utf8
-from mfavbs.images.places import without_secrets
 from mfavbs.images.skipping import left_out_within, why_left_out
 from mfavbs.images.tables import PICTURE_TABLES, Table
 from mfavbs.images.tar import TAR_SUFFIXES, Tar
+from mfavbs.urls import without_secrets
 
 ARCHIVES = (*TAR_SUFFIXES, *PICTURE_TABLES)
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from mfavbs.errors import ImageError, SourceError
 from mfavbs.images.candidates import Images, not_empty
 from mfavbs.images.finding import free_key, utf8
-from mfavbs.images.places import is_url, open_file, without_secrets
 from mfavbs.images.skipping import Skipped, excluded_by
+from mfavbs.urls import is_url, open_file, without_secrets
 
 PICTURE_TABLES = (".parquet", ".arrow")
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)

@@ -10,8 +10,8 @@ from typing import IO, Any, cast
 from mfavbs.errors import ImageError, SourceError
 from mfavbs.images.candidates import Images, not_empty
 from mfavbs.images.finding import utf8, why_no_image
-from mfavbs.images.places import open_file, without_secrets
 from mfavbs.images.skipping import Skipped, left_out_within
+from mfavbs.urls import open_file, without_secrets
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mfavbs.errors import RunError, SourceError
-from mfavbs.images import IMAGE_MEMORY, Images, is_url, recorded_range, reopen_images
+from mfavbs.images import IMAGE_MEMORY, Images, recorded_range, reopen_images
 from mfavbs.report.changes import told
 from mfavbs.report.choosing import Chosen, choose
 from mfavbs.report.number import evidence_of, sentence_of
@@ -30,6 +30,7 @@ from mfavbs.runs import (
     read_thumbnails,
     thumbnails,
 )
+from mfavbs.urls import is_url
 
 FAILURES = 100
 SKIPPED = 500

@@ -96,7 +96,7 @@ def attempt(what: Callable[[], Found], url: str) -> Found:
 
     Raises
     ------
-    OSError
+    FileNotFoundError, PermissionError, OSError
         It cannot be had; the text says why, in words that give no secret away.
     """
     for again in range(_TRIES):
@@ -104,7 +104,9 @@ def attempt(what: Callable[[], Found], url: str) -> Found:
             return what()
         except Exception as error:  # each library has its own: none of them is a traceback's worth
             if again + 1 == _TRIES or not _may_pass(error):
-                raise OSError(why_not(error, url)) from error
+                kind = PermissionError if _is_denied(error) else OSError
+                kind = FileNotFoundError if _is_missing(error) else kind
+                raise kind(why_not(error, url)) from error
             time.sleep(_WAIT * 2**again)
     raise AssertionError("one of the tries returns or raises")
 
@@ -112,15 +114,24 @@ def attempt(what: Callable[[], Found], url: str) -> Found:
 def why_not(error: BaseException, url: str) -> str:
     """Why something cannot be had from ``url``, and which settings to look at."""
     name = type(error).__name__
-    if isinstance(error, FileNotFoundError) or _status(error) == 404:
+    if _is_missing(error):
         return "no such file"
-    if isinstance(error, PermissionError) or "Credential" in name or _status(error) in (401, 403):
+    if _is_denied(error):
         settings = _WANTED.get(_scheme(url), ("", ""))[1]
         return f"access denied ({name}); set {settings or 'the credentials for it'}"
     if isinstance(error, TimeoutError):
         return f"no answer in time ({name})"
     # Its own text may hold the whole URL, with what signs it.
     return f"{name}, after {_TRIES} tries" if _may_pass(error) else name
+
+
+def _is_missing(error: BaseException) -> bool:
+    return isinstance(error, FileNotFoundError) or _status(error) == 404
+
+
+def _is_denied(error: BaseException) -> bool:
+    named = "Credential" in type(error).__name__
+    return named or isinstance(error, PermissionError) or _status(error) in (401, 403)
 
 
 def _may_pass(error: BaseException) -> bool:

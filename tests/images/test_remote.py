@@ -12,15 +12,17 @@ import pytest
 from image_files import encoded, noise, reasons, red
 from picture_archives import PICTURES, datasets_table, tarred, written
 
+from mfavbs import urls
 from mfavbs.errors import SourceError
-from mfavbs.images import open_images, places, without_secrets
+from mfavbs.images import open_images
+from mfavbs.urls import without_secrets
 
 FILES = {"a/x.png": encoded(red()), "b/y.jpg": encoded(noise(), "JPEG")}
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(places, "_WAIT", 0.01)
+    monkeypatch.setattr(urls, "_WAIT", 0.01)
 
 
 @pytest.fixture
