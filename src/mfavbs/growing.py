@@ -3,31 +3,32 @@
 In: a stage, numbers of images. Out: how many times as long it takes.
 
 How they grow is taken from one machine, how large they are is measured where it is asked. The table
-is what ``benchmarks/planning.py --growth`` prints.
+is what ``benchmarks/planning.py --growth`` prints, and for the last number ten times as many as the
+one before what ``benchmarks/growing.py`` found between them; the map's is drawn on.
 """
 
 import math
 
 import numpy as np
 
-NUMBERS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
-STEP = 0.036  # of training, on that machine
+NUMBERS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 1_000_000)
+STEP = 0.0265  # of training, on that machine
 NUMBER = "number of clusters"
 STAGES = {
-    NUMBER: (0.28, 0.75, 3.0, 4.6, 6.2, 6.9, 7.5),
-    "training: copies": (0.002, 0.004, 0.014, 0.033, 0.12, 0.36, 1.2),
-    "training: projection": (0.055, 0.071, 0.17, 0.37, 1.1, 2.1, 4.5),
-    "training: neighbours": (0.001, 0.003, 0.012, 0.079, 0.64, 7.1, 26.0),
-    "training: start": (0.018, 0.02, 0.048, 0.096, 0.28, 1.2, 4.0),
-    "training: answers": (0.021, 0.053, 0.17, 0.44, 2.0, 12.0, 42.0),
-    "insight: looking": (0.018, 0.048, 0.16, 0.46, 1.8, 4.7, 16.0),
-    "insight: trust": (0.19, 0.21, 0.46, 1.2, 5.2, 7.8, 9.0),
-    "insight: outliers": (0.005, 0.014, 0.09, 0.62, 2.1, 4.6, 12.0),
-    "insight: copies": (0.013, 0.029, 0.13, 0.4, 2.4, 27.0, 100.0),
-    "insight: k": (0.28, 0.75, 3.0, 4.6, 6.2, 6.9, 7.5),
-    "insight: hierarchy": (0.049, 0.11, 0.46, 0.66, 1.4, 2.9, 6.0),
-    "insight: membership": (0.005, 0.01, 0.046, 0.29, 0.55, 0.74, 0.9),
-    "insight: map": (0.13, 0.45, 1.9, 5.5, 6.5, 6.5, 7.5),
+    NUMBER: (0.44, 0.71, 3.1, 4.4, 4.4, 3.9, 4.1, 4.7),
+    "training: copies": (0.001, 0.003, 0.009, 0.029, 0.12, 0.37, 0.84, 8.5),
+    "training: projection": (0.047, 0.063, 0.13, 0.3, 0.88, 2.4, 4.9, 34.0),
+    "training: neighbours": (0.001, 0.002, 0.009, 0.065, 0.59, 5.8, 24.0, 270.0),
+    "training: start": (0.013, 0.017, 0.033, 0.085, 0.24, 1.0, 7.1, 7.1),
+    "training: answers": (0.021, 0.048, 0.15, 0.47, 1.5, 8.0, 32.0, 170.0),
+    "insight: looking": (0.019, 0.05, 0.16, 0.49, 1.4, 4.0, 14.0, 150.0),
+    "insight: trust": (0.18, 0.18, 0.42, 1.3, 4.8, 4.2, 4.3, 7.2),
+    "insight: outliers": (0.005, 0.015, 0.079, 0.65, 2.2, 4.4, 10.0, 88.0),
+    "insight: copies": (0.012, 0.023, 0.093, 0.36, 2.3, 16.0, 74.0, 530.0),
+    "insight: k": (0.44, 0.71, 3.1, 4.4, 4.4, 3.9, 4.1, 4.7),
+    "insight: hierarchy": (0.068, 0.11, 0.31, 0.78, 1.4, 1.9, 5.3, 26.0),
+    "insight: membership": (0.006, 0.015, 0.046, 0.23, 0.59, 0.45, 0.57, 0.57),
+    "insight: map": (0.14, 0.41, 1.9, 5.0, 5.6, 5.5, 7.8, 16.0),
 }
 
 

@@ -6,6 +6,9 @@ import functools
 import hashlib
 import http.server
 import json
+import os
+import subprocess
+import sys
 import threading
 
 import fsspec
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 from counting import Counting
 from image_files import encoded, noise, write
+from killing import wait_until
 
 from mfavbs import urls
 from mfavbs.cutting import is_run
@@ -25,15 +29,18 @@ from mfavbs.features import (
     embed,
     embedding,
     is_store,
+    list_cache,
     list_copies,
-    prune_copies,
+    prune,
     sending,
     store_folder,
 )
 from mfavbs.images import open_images
+from mfavbs.runs import read_run
 from mfavbs.sources import ImageSource, StoreSource, open_source
 
 URL = "memory://bucket/store"
+ENCODER = load_encoder("pixels", image_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +74,7 @@ def source(tmp_path):
 
 def make(source, out, **options):
     options = {"n_views": 2, "device": "cpu", "n_workers": 0, "verbose": False} | options
-    return embed(open_images(source), out, load_encoder("pixels", image_size=8), **options)
+    return embed(open_images(source), out, ENCODER, **options)
 
 
 def here(folder):
@@ -123,7 +130,7 @@ def test_only_what_is_new_is_fetched_and_sent(source, memory, monkeypatch):
         type(memory), "put_file", lambda self, a, b, **o: sent.append(b) or put(self, a, b, **o)
     )
     monkeypatch.setattr(
-        type(memory), "cat_file", lambda self, a, *o: fetched.append(a) or cat(self, a, *o)
+        type(memory), "cat_file", lambda self, a, **o: fetched.append(a) or cat(self, a, **o)
     )
     FeatureStore.open(URL)
     assert [name.rpartition("/")[2] for name in fetched] == ["store.json"]
@@ -206,7 +213,7 @@ def test_a_connection_that_breaks_at_the_end(source, memory, machine, monkeypatc
     assert "secret" not in str(error.value)
     with pytest.raises(StoreError, match="was not written to its end"):
         FeatureStore.open(URL)
-    prune_copies(tmp_path / "first", max_size=0)
+    prune(tmp_path / "first", max_size=0)
     assert len(list_copies(tmp_path / "first")) == 1  # it was not sent
     machine("second")
     with pytest.raises(StoreError, match="unfinished"):
@@ -323,11 +330,13 @@ def test_copies_are_listed_and_pruned(source, memory, tmp_path):
     make(source, URL + "-2")
     listed = list_copies(tmp_path / "first")
     assert [copy.url for copy in listed] == [URL + "-2", URL]
-    prune_copies(tmp_path / "first", max_size=listed[0].n_bytes)
+    features = sum(file.n_bytes for file in list_cache(tmp_path / "first"))
+    prune(tmp_path / "first", max_size=features + 1.5 * listed[0].n_bytes)
+    assert features == sum(file.n_bytes for file in list_cache(tmp_path / "first"))
     assert [copy.url for copy in list_copies(tmp_path / "first")] == [URL + "-2"]
-    prune_copies(tmp_path / "first", max_age=1)
+    prune(tmp_path / "first", max_age=1)
     assert len(list_copies(tmp_path / "first")) == 1
-    prune_copies(tmp_path / "first", max_age=0)
+    prune(tmp_path / "first", max_age=0)
     assert not list_copies(tmp_path / "first")
     assert len(FeatureStore.open(URL).features) == 12
     assert store_folder(URL).parent.stat().st_mode & 0o077 == 0
@@ -347,6 +356,75 @@ def test_a_web_server_can_be_read(source, tmp_path):
         with pytest.raises(StoreError, match="not a feature store"):
             FeatureStore.open(f"{url}/none")
         server.shutdown()
+
+
+MAKE = """
+import sys, time
+from mfavbs.encoders import load_encoder
+from mfavbs.features import embed, embedding, pieces, sending
+from mfavbs.images import open_images
+pieces.SECONDS, sending._SECONDS = 0.0, 0.01
+embedding.batch_size = lambda *_: 2
+add = pieces.Pieces.add
+pieces.Pieces.add = lambda *a: time.sleep(float(sys.argv[3])) or add(*a)
+embed(open_images(sys.argv[1]), sys.argv[2], load_encoder("pixels", image_size=8), n_views=2)
+"""
+
+
+@pytest.mark.slow
+def test_a_bucket_and_a_machine_that_dies(source, tmp_path, monkeypatch):
+    moto = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
+        bucket = fsspec.filesystem("s3", use_listings_cache=False)
+        bucket.mkdir("photos")
+        for path in source.rglob("*.png"):
+            bucket.put_file(str(path), f"photos/in/{path.relative_to(source).as_posix()}")
+        url = "s3://photos/out/store"
+
+        def started(name, *words):
+            environment = os.environ | {"MFAVBS_CACHE": str(tmp_path / name)}
+            command = [sys.executable, *map(str, words)]
+            return subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+
+        first = started("first", "-c", MAKE, "s3://photos/in", url, 0.5)
+        wait_until(lambda: len(bucket.find("photos/out/store/pieces")) > 1)
+        first.kill()
+        first.communicate()
+        assert not bucket.exists("photos/out/store/store.json")
+        second = started("second", "-c", MAKE, "s3://photos/in", url, 0)
+        _, said = second.communicate()
+        assert second.returncode == 0, said
+        assert "has begun to write to s3://photos/out/store" in said
+        embed(open_images("s3://photos/in"), tmp_path / "store", ENCODER, n_views=2)
+        found = {
+            path.removeprefix("photos/out/store/"): digest(bucket.cat_file(path))
+            for path in bucket.find("photos/out/store")
+        }
+        assert found == here(tmp_path / "store")
+        words = ("-m", "mfavbs", "cluster", url, "-k", 2, "--out", tmp_path / "run", "--json")
+        third = started("third", *words)
+        out, said = third.communicate()
+        assert third.returncode == 0, said
+        assert json.loads(out)["n_images"] == 12
+        assert read_run(tmp_path / "run").record["source"]["location"] == "s3://photos/in"
+        words = ("-m", "mfavbs", "embed", source, "--out", "s3://none/store")
+        fourth = started("fourth", *words, "--encoder", "pixels")
+        _, said = fourth.communicate()
+        assert fourth.returncode == 1
+        assert "Error: the feature store s3://none/store cannot be reached" in said
+        assert "Traceback" not in said
+    finally:
+        server.stop()
+        fsspec.filesystem("s3").clear_instance_cache()
 
 
 def test_large_files_come_in_blocks(memory, tmp_path, monkeypatch):

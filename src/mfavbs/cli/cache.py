@@ -9,7 +9,7 @@ from mfavbs.cli.options import CacheOption, JsonOption, QuietOption
 from mfavbs.cli.output import print_json, unless
 
 if TYPE_CHECKING:
-    from mfavbs.features import CacheFile
+    from mfavbs.features import CacheFile, Copy
 
 _GB = 1e9
 _NAMED = ("encoder", "image_size", "n_views", "augment", "grid", "precision", "seed")
@@ -30,25 +30,33 @@ def cache(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the features that runs share, by encoder, and prune them."""
+    """Show the features that runs share, and the copies of stores at URLs, and prune them."""
     say = unless(quiet)
-    from mfavbs.features import cache_folder, list_cache, prune_cache
+    from mfavbs.features import cache_folder, list_cache, list_copies, prune
 
     folder = cache_folder(cache) or cache_folder("auto")
     assert folder is not None, "auto is always somewhere"
-    before = files = list_cache(folder)
+    before = _size(list_cache(folder)) + _size(list_copies(folder))
     if max_age is not None or max_size is not None:
-        prune_cache(folder, max_age=max_age, max_size=None if max_size is None else _GB * max_size)
-        files = list_cache(folder)
-    freed = _size(before) - _size(files)
+        prune(folder, max_age=max_age, max_size=None if max_size is None else _GB * max_size)
+    files, copies = list_cache(folder), list_copies(folder)
+    size = _size(files) + _size(copies)
+    freed = before - size
     for file in files:
         say(_line(file))
-    say(f"{_megabytes(_size(files))} in {folder}" + f", {_megabytes(freed)} removed" * bool(freed))
-    about: dict[str, Any] = {"cache": str(folder), "bytes": _size(files), "removed_bytes": freed}
-    print_json({**about, "files": [_described(file) for file in files]}, as_json)
+    for copy in copies:
+        used = _date(copy.used)[:10]
+        say(f"copy of {copy.url}: {_megabytes(copy.n_bytes)}, last of use on {used}")
+    say(f"{_megabytes(size)} in {folder}" + f", {_megabytes(freed)} removed" * bool(freed))
+    about: dict[str, Any] = {"cache": str(folder), "bytes": size, "removed_bytes": freed}
+    about["files"] = [_described(file) for file in files]
+    about["copies"] = [
+        {"url": copy.url, "bytes": copy.n_bytes, "last_use": _date(copy.used)} for copy in copies
+    ]
+    print_json(about, as_json)
 
 
-def _size(files: list["CacheFile"]) -> int:
+def _size(files: "list[CacheFile] | list[Copy]") -> int:
     return sum(file.n_bytes for file in files)
 
 

@@ -1,7 +1,7 @@
 from .agreement import nearest_own
 from .asking import nothing_new, remember, words_of
 from .cache import FeatureCache
-from .cache_copies import Copy, list_copies, prune_copies
+from .cache_copies import Copy, list_copies, prune
 from .cache_files import CacheFile, cache_folder, list_cache, prune_cache
 from .directly import DirectEncoding
 from .elsewhere import store_folder
@@ -47,8 +47,8 @@ __all__ = [
     "n_cores",
     "nearest_own",
     "nothing_new",
+    "prune",
     "prune_cache",
-    "prune_copies",
     "remember",
     "store_folder",
     "store_pixels",

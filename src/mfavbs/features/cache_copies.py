@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mfavbs.errors import StoreError
+from mfavbs.features.cache_files import list_cache, prune_cache
 from mfavbs.features.elsewhere import COPIES, RECORD, STORE, is_sent, location_of
 from mfavbs.locking import alone_in
 
@@ -33,28 +34,26 @@ def list_copies(cache: Path) -> list[Copy]:
     return sorted(found, key=lambda copy: -copy.used)
 
 
-def prune_copies(
-    cache: Path, *, max_age: float | None = None, max_size: float | None = None
-) -> None:
-    """Remove copies, those first that have been of use the longest ago.
+def prune(cache: Path, *, max_age: float | None = None, max_size: float | None = None) -> None:
+    """Remove copies and features, those first that have been of use the longest ago.
 
-    Those stay that are being written, and those with something that was not sent to the URL yet.
+    Copies go before features, which cost more than to be fetched again. Those stay that are being
+    written, and those with something that was not sent to the URL yet.
 
     Parameters
     ----------
-    cache
-        Its folder.
-    max_age
-        Days since a copy was last of use.
-    max_size
-        Bytes that may be left in all.
+    cache, max_age, max_size
+        As in :func:`mfavbs.features.prune_cache`.
     """
     oldest = 0.0 if max_age is None else time.time() - 86400 * max_age
-    left = 0
+    left = sum(file.n_bytes for file in list_cache(cache))
+    kept = 0
     for copy in list_copies(cache):
-        too_many = max_size is not None and left + copy.n_bytes > max_size
+        too_many = max_size is not None and left + kept + copy.n_bytes > max_size
         if not ((copy.used < oldest or too_many) and _removed(copy.path)):
-            left += copy.n_bytes
+            kept += copy.n_bytes
+    room = None if max_size is None else max(0.0, max_size - kept)
+    prune_cache(cache, max_age=max_age, max_size=room)
 
 
 def _removed(folder: Path) -> bool:

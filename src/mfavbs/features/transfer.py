@@ -71,7 +71,9 @@ class Place:
 
         def block(start: int) -> bytes:
             stop = min(size, start + _BLOCK)
-            return bytes(self._try(lambda: self._files.cat_file(self._at(name), start, stop)))
+            return bytes(
+                self._try(lambda: self._files.cat_file(self._at(name), start=start, end=stop))
+            )
 
         def write(file: IO[bytes]) -> None:
             first = block(0) if size else b""
