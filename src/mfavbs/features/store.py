@@ -194,17 +194,17 @@ class FeatureStore:
             *(OSError, ValueError, LookupError, TypeError, EOFError),
             *(csv.Error, pa.ArrowException),
         ) as error:
-            raise StoreError(f"{path} is damaged ({error}); {ADVICE}") from error
+            raise StoreError(f"{given} is damaged ({error}); {ADVICE}") from error
         missing = [name for name in _COLUMNS if name not in manifest.column_names]
         if missing or features.ndim != 4 or features.dtype != np.float16:
             raise StoreError(
-                f"{path} is damaged: expected features (n, v, t, d) float16 and a manifest with "
+                f"{given} is damaged: expected features (n, v, t, d) float16 and a manifest with "
                 f"{', '.join(_COLUMNS)}; got features {features.shape} {features.dtype} and "
                 f"{', '.join(manifest.column_names)}; {ADVICE}"
             )
         if len(features) != len(manifest):
             raise StoreError(
-                f"{path} is damaged: {len(features)} features, {len(manifest)} manifest rows; "
+                f"{given} is damaged: {len(features)} features, {len(manifest)} manifest rows; "
                 f"{ADVICE}"
             )
         return cls(path, features, manifest, failures, notes, skipped, parameters)
@@ -248,12 +248,12 @@ def _is_ours(file: Path) -> bool:
 
 def check_schema(path: Path, parameters: dict[str, Any]) -> None:
     """Refuse a store that a later version of mfavbs wrote."""
-    schema = parameters.get("schema")
+    schema, where = parameters.get("schema"), location_of(path)
     if not isinstance(schema, int):
-        raise StoreError(f"{path} is damaged: expected a schema number, got {schema!r}; {ADVICE}")
+        raise StoreError(f"{where} is damaged: expected a schema number, got {schema!r}; {ADVICE}")
     if schema > SCHEMA:
         raise StoreError(
-            f"{path} has schema {schema}, this version of mfavbs reads up to {SCHEMA}; upgrade "
+            f"{where} has schema {schema}, this version of mfavbs reads up to {SCHEMA}; upgrade "
             "mfavbs, or make the store again"
         )
 
@@ -274,26 +274,27 @@ def check_store(path: str | Path, wanted: Mapping[str, Any]) -> None:
         Something else is there, or a store made by another version or with other parameters.
     """
     path = store_folder(path)
+    where = location_of(path)
     finished = read_json(path / "store.json")
     begun = finished or read_json(path / "progress.json")
     if begun is None:
         # An earlier call may have been killed before it wrote the first word.
         if not holds_only(path, ["progress.json"]):
-            raise StoreError(f"{path} exists and is not a feature store; {ADVICE}")
+            raise StoreError(f"{where} exists and is not a feature store; {ADVICE}")
         return
     check_schema(path, begun)
     if begun["schema"] < SCHEMA:
         state = "unfinished and was begun" if finished is None else "was made"
         raise StoreError(
-            f"{path} {state} by an earlier version of mfavbs (schema {begun['schema']}, now "
+            f"{where} {state} by an earlier version of mfavbs (schema {begun['schema']}, now "
             f"{SCHEMA}), which drew other views; {ADVICE}"
-            + ("" if finished is None else f"; or cluster it as it is: mfavbs cluster {path}")
+            + ("" if finished is None else f"; or cluster it as it is: mfavbs cluster {where}")
         )
     begun.setdefault("augment", "default")  # before there was a choice
     for name, value in wanted.items():
         if begun.get(name) != value:
             raise StoreError(
-                f"{path} was made with {name}={begun.get(name)!r}, now {name}={value!r} is asked "
+                f"{where} was made with {name}={begun.get(name)!r}, now {name}={value!r} is asked "
                 f"for; {ADVICE}"
             )
 
@@ -312,7 +313,7 @@ def compact(path: str | Path) -> None:
     with alone_in(path, StoreError), in_step(path) as check:
         store = FeatureStore.open(path)
         if store.parameters["schema"] < SCHEMA:
-            raise StoreError(f"{path} is of an earlier version of mfavbs; make it again")
+            raise StoreError(f"{store.location} is of an earlier version of mfavbs; make it again")
         check()
         try:
             make_compact(path, store.parameters)
