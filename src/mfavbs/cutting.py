@@ -78,7 +78,7 @@ def cut_run(
     asked = dict(run.record["parameters"])
     asked |= {"n_clusters": k, "train": FROZEN, "cut_from": str(run.folder.resolve())}
     asked = {name: value for name, value in asked.items() if name != "device"}
-    asked["source"] = f"features {Path(place).resolve()}"
+    asked["source"] = f"features {place if is_url(place) else Path(place).resolve()}"
     runs.check_folder(out, asked, overwrite=overwrite)
     if (out / "run.json").exists() and not overwrite:
         warnings.warn(f"Nothing to do: {out} already holds this run.", stacklevel=3)
@@ -153,8 +153,8 @@ def features_of(run: Run) -> tuple[Features | None, str]:
     """The features that a run was made of, and where they lie; None where they do not."""
     source: dict[str, Any] = run.record["source"]
     name = str(source.get("name") or "")
-    stores = [run.folder / runs.FEATURES, Path(name.removeprefix("features "))]
-    places = [str(store) for store in stores if is_store(store)]
+    stores = [str(run.folder / runs.FEATURES), name.removeprefix("features ")]
+    places = [store for store in stores if is_store(store)]
     if source.get("kind") == "features":
         places.append(str(source.get("location") or ""))
     try:

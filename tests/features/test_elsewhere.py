@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from counting import Counting
 from image_files import encoded, noise, write
 from killing import wait_until
 
-from mfavbs import urls
+from mfavbs import cluster_images, urls
 from mfavbs.cutting import is_run
 from mfavbs.encoders import load_encoder
 from mfavbs.errors import MfavbsError, SourceError, StoreError
@@ -199,6 +200,119 @@ def test_what_another_process_has_written_meanwhile_stays(
     assert len(make(source, URL).features) == 14
 
 
+def test_one_that_comes_while_it_is_sent(source, memory, machine, monkeypatch):
+    write(source / "0/new.png", encoded(noise(99, 24)))
+    put = type(memory).put_file
+
+    def meanwhile(self, path, name, **options):
+        put(self, path, name, **options)
+        if "/segments/" in name:
+            monkeypatch.setattr(type(memory), "put_file", put)
+            machine("second")
+            write(source / "0/newer.png", encoded(noise(100, 24)))
+            with pytest.warns(UserWarning, match="has begun to write"):
+                make(source, URL)
+            machine("first")
+
+    monkeypatch.setattr(type(memory), "put_file", meanwhile)
+    with pytest.raises(StoreError, match="another process has written"):
+        make(source, URL)
+    machine("third")
+    assert len(FeatureStore.open(URL).features) == 14
+    machine("first")
+    assert len(make(source, URL).features) == 14
+
+
+def test_a_copy_that_was_removed_by_hand(source, memory):
+    made = make(source, URL)
+    shutil.rmtree(made.path)
+    with pytest.raises(StoreError, match="memory://bucket/store was made with n_views=2"):
+        make(source, URL, n_views=3)
+    assert np.array_equal(FeatureStore.open(URL).features, made.features)
+
+
+def test_a_fetch_that_was_interrupted_before_the_store_was_made_anew(
+    source, tmp_path, memory, machine, monkeypatch
+):
+    make(source, URL)
+    machine("second")
+    cat = type(memory).cat_file
+
+    def cut(self, path, **options):
+        if path.endswith("manifest.parquet"):
+            raise Gone
+        return cat(self, path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(memory), "cat_file", cut)
+        patched.setattr(urls, "_TRIES", 1)
+        with pytest.raises(StoreError, match="cannot be reached"):
+            FeatureStore.open(URL)
+    machine("first")
+    memory.rm("/bucket/store", recursive=True)
+    anew = make(source, URL, seed=1)
+    machine("second")
+    assert np.array_equal(FeatureStore.open(URL).features, anew.features)
+
+
+def test_pieces_of_another_recipe(source, tmp_path, memory, machine, monkeypatch):
+    interrupted(monkeypatch, source, after=2)
+    memory.rm("/bucket/store", recursive=True)
+    machine("second")
+    hidden = [path.rename(tmp_path / path.name) for path in (source / "1").iterdir()]
+    make(source, URL, seed=1)
+    for path in hidden:
+        path.rename(source / "1" / path.name)
+    machine("first")
+    make(source, URL, seed=1)
+    compact(URL)
+    make(source, tmp_path / "store", seed=1)
+    assert there(memory) == here(tmp_path / "store")
+
+
+def test_a_reader_while_it_is_replaced(source, memory, machine, monkeypatch):
+    make(source, URL)
+    write(source / "0/new.png", encoded(noise(99, 24)))
+    machine("second")
+    cat = type(memory).cat_file
+
+    def meanwhile(self, path, **options):
+        found = cat(self, path, **options)
+        if path.endswith("hashes.txt"):
+            monkeypatch.setattr(type(memory), "cat_file", cat)
+            machine("first")
+            make(source, URL)
+            machine("second")
+        return found
+
+    monkeypatch.setattr(type(memory), "cat_file", meanwhile)
+    assert len(FeatureStore.open(URL).features) == 13
+
+
+def test_a_copy_loses_what_is_superseded(source, memory, machine):
+    first = make(source, URL)
+    machine("second")
+    write(source / "0/new.png", encoded(noise(99, 24)))
+    make(source, URL)
+    compact(URL)
+    machine("first")
+    FeatureStore.open(URL)
+    assert len(list((first.path / "segments").iterdir())) == 1
+    assert len(list((first.path / "tables").iterdir())) == 1
+
+
+def test_a_run_of_it_is_cut_and_updated(source, tmp_path, memory):
+    make(source, URL)
+    options = {"verbose": False, "device": "cpu", "with_map": False}
+    cluster_images(URL, 3, out=tmp_path / "run", epochs=2, **options)
+    run = cluster_images(tmp_path / "run", 2, out=tmp_path / "cut", **options)
+    assert run.record["source"]["name"] == f"features {URL}"
+    write(source / "0/new.png", encoded(noise(99, 24)))
+    make(source, URL)
+    run = cluster_images(URL, 3, out=tmp_path / "run", epochs=2, update=True, **options)
+    assert len(run.cluster) == 13
+
+
 def test_a_connection_that_breaks_at_the_end(source, memory, machine, monkeypatch, tmp_path):
     put = type(memory).put_file
 
@@ -305,16 +419,21 @@ def test_a_source_is_told_from_a_store(source, memory):
     assert is_store("file:///nowhere") is False
 
 
-def test_a_url_of_a_file_is_a_path(source, tmp_path):
+def test_a_url_of_a_file_is_a_path(source, tmp_path, monkeypatch):
     made = make(source, f"file://{tmp_path}/store")
     assert made.path == tmp_path / "store"
+    assert isinstance(open_source(f"file://{tmp_path}/store"), StoreSource)
+    assert len(open_source(f"file://{source}").images) == 13
+    monkeypatch.chdir(tmp_path)
+    assert store_folder("file://store") == tmp_path / "store"
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("https://me:secret@host/store", "without password or key"),
-        ("https://host/store?key=secret", "without password or key"),
+        ("https://host/store", "can be read, not written"),
+        ("memory://me:secret@host/store", "without password or key"),
+        ("memory://host/store?key=secret", "without password or key"),
         ("simplecache::memory://bucket/store", "a chain"),
         ("nothing://host/store", "nothing installed reads it"),
     ],

@@ -89,9 +89,9 @@ def embed(
     check_device(device)
     check_engine(engine, ray_address)
     checked_range(parsed_range(value_range))
-    folder = store_folder(out)
     given = {"grid": grid, "n_views": n_views, "augment": augment, "seed": seed}
-    check_store(folder, {"encoder": encoder_name(encoder), **given})
+    check_store(out, {"encoder": encoder_name(encoder), **given})
+    folder = store_folder(out)
     check_alone(folder)
     images = open_images(source, exclude=exclude or ())
     asked = words_of(

@@ -59,5 +59,6 @@ def prune(cache: Path, *, max_age: float | None = None, max_size: float | None =
 def _removed(folder: Path) -> bool:
     with contextlib.suppress(StoreError), alone_in(folder / STORE, StoreError):
         if is_sent(folder / STORE):
+            (folder / RECORD).unlink(missing_ok=True)  # first: what is left is of no URL
             shutil.rmtree(folder, ignore_errors=True)
     return not folder.exists()

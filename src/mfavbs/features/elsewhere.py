@@ -8,6 +8,7 @@ lacks is fetched, and at every moment the URL holds a whole store.
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,14 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mfavbs.errors import SourceError, StoreError
+from mfavbs.errors import StoreError
 from mfavbs.features.cache_files import cache_folder, check_private
 from mfavbs.features.pieces import PIECES
 from mfavbs.features.state import SEGMENTS, TABLES, tidy
 from mfavbs.features.transfer import Place, as_object, shown
 from mfavbs.files import read_json, user_path, write_json, write_whole
 from mfavbs.locking import alone_in
-from mfavbs.urls import is_url, without_secrets
+from mfavbs.urls import file_system, is_url, without_secrets
 
 COPIES = "stores"  # in the cache
 RECORD = "elsewhere.json"  # beside a copy: of what URL it is, as of when
@@ -39,6 +40,8 @@ MADE = re.compile(
     rf"|{TABLES}/{_NAME.pattern}/({'|'.join(map(re.escape, _OF_TABLES))})"
 )
 _STATE = ("state", "number", "segments", "tables", "source")  # the rest is the recipe
+_NEEDED = ("features.npy", "hashes.txt", "manifest.parquet")  # of those named
+_TRIES = 5  # to read what is being replaced
 _PATIENCE = 600.0  # seconds that another process of this machine may take to fetch the same store
 
 
@@ -53,9 +56,8 @@ def store_folder(place: str | os.PathLike[str]) -> Path:
     if not is_url(str(place)):
         return user_path(place)
     url = str(place).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme in ("file", "local"):
-        return user_path(parts.path)
+    if (path := path_of(url)) is not None:
+        return path
     _check(url)
     cache = cache_folder(None) or cache_folder("auto")
     assert cache is not None, "auto is always somewhere"
@@ -74,6 +76,11 @@ def store_folder(place: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def path_of(url: str) -> Path | None:
+    """The path that a URL of this machine is, as fsspec reads it; None of any other URL."""
+    return Path(file_system(url)[1]) if urlsplit(url).scheme in ("file", "local") else None
+
+
 def location_of(folder: Path) -> str:
     """Where a store is: the URL that a folder is the copy of, else its own path."""
     record = record_of(folder)
@@ -86,21 +93,13 @@ def record_of(folder: Path) -> dict[str, Any] | None:
 
 
 def is_store_at(url: str) -> bool:
-    """Whether a feature store lies at a URL, finished or not.
-
-    Raises
-    ------
-    SourceError
-        The URL cannot be read.
-    """
+    """Whether a feature store lies at a URL, finished or not; False where that cannot be told."""
     place = Place(url.rstrip("/"))
     try:
         found = (as_object(place.read(name)) for name in ("store.json", "progress.json"))
         return any({"schema", "encoder", "weights_hash"} <= (one or {}).keys() for one in found)
-    except PermissionError:  # buckets that do not tell what is missing
+    except OSError:  # who opens it as images is told why
         return False
-    except OSError as error:
-        raise SourceError(f"{without_secrets(url)} cannot be read: {error}") from error
 
 
 def is_sent(folder: Path) -> bool:
@@ -117,9 +116,16 @@ def check_sent(folder: Path) -> None:
     """Refuse to read a copy that is ahead of its URL."""
     if (folder / "store.json").exists() and not is_sent(folder):
         raise StoreError(
-            f"{location_of(folder)} was not written to its end; give the same `mfavbs embed` "
-            "again on this machine, which goes on with it"
+            f"{location_of(folder)} was not written to its end by this machine; unless it is still "
+            "at work, give the same `mfavbs embed` again, which goes on with it"
         )
+
+
+def check_writable(place: str | os.PathLike[str]) -> None:
+    """Refuse a URL where nothing can be written."""
+    if urlsplit(str(place)).scheme in ("http", "https"):
+        shown_url = without_secrets(str(place))
+        raise StoreError(f"{shown_url} can be read, not written; give a folder, s3:// or gs://")
 
 
 def _check(url: str) -> None:
@@ -143,43 +149,74 @@ def explained(url: str) -> Iterator[None]:
         ) from error
 
 
-def digest_of(text: bytes) -> str:
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
+def digest_of(text: bytes | None) -> str | None:
+    return None if text is None else hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
-def note(place: Place, folder: Path, text: bytes | None) -> None:
-    synced = None if text is None else digest_of(text)
-    write_json(folder.parent / RECORD, {"url": place.url, "synced": synced})
+def note(place: Place, folder: Path, text: bytes | None, recipe: str | None) -> None:
+    about = {"url": place.url, "synced": digest_of(text), "recipe": recipe}
+    write_json(folder.parent / RECORD, about)
+
+
+def recipe_of(state: Mapping[str, Any] | None) -> str | None:
+    """Digest of all that decides an image's features, in a store.json or progress.json."""
+    if state is None:
+        return None
+    recipe = {name: value for name, value in state.items() if name not in _STATE}
+    return digest_of(json.dumps(recipe, sort_keys=True).encode())
 
 
 def _bring_up(place: Place, folder: Path) -> None:
     """:func:`update` by one process at a time, where there is anything to do."""
     with explained(place.url):
-        text = place.read("store.json")
-    record = record_of(folder)
-    if record is None or record["synced"] != (None if text is None else digest_of(text)):
-        with alone_in(folder, StoreError, wait=_PATIENCE), explained(place.url):
-            update(place, folder)
+        if not _is_current(folder, place.read("store.json")):
+            with alone_in(folder, StoreError, wait=_PATIENCE):
+                update(place, folder)
+
+
+def _is_current(folder: Path, text: bytes | None) -> bool:
+    """Whether the copy was made of this store.json, or has gone on from it."""
+    record, whole = record_of(folder), text is None or (folder / "store.json").exists()
+    return record is not None and record["synced"] == digest_of(text) and whole
 
 
 def update(place: Place, folder: Path) -> None:
     """Make the copy what lies at the URL, unless that is still what the copy was made of."""
-    text = place.read("store.json")
-    record, there = record_of(folder), as_object(text)
-    if record is not None and record["synced"] == (None if text is None else digest_of(text)):
-        return
-    here = read_json(folder / "store.json")
-    if here is not None and (there is None or _recipe(here) != _recipe(there)):
-        _clear(folder)
-    if text is None:
-        fetch(place, folder, ["progress.json"])
-    elif there is None:
-        raise StoreError(f"{place.url} is damaged: its store.json is no JSON object")
+    for _ in range(_TRIES):
+        text = place.read("store.json")
+        if _is_current(folder, text):
+            return
+        there = as_object(text)
+        if text is not None and there is None:
+            raise StoreError(f"{place.url} is damaged: its store.json is no JSON object")
+        recipe = recipe_of(there)
+        if _held(folder) not in (None, recipe):
+            _clear(folder)
+        note(place, folder, None, recipe)  # of what a kill leaves
+        names = ["progress.json"] if there is None else named(there, place.url)
+        try:
+            fetch(place, folder, names)
+        except FileNotFoundError:  # another process replaces it
+            continue
+        if place.read("store.json") == text:
+            break
     else:
+        raise OSError("it changes while it is read")
+    missing = [n for n in names if n.endswith(_NEEDED) and not (folder / n).exists()]
+    if missing:
+        raise StoreError(f"{place.url} is damaged: {missing[0]} is not there; make it again")
+    if text is not None:
         whole = text
-        fetch(place, folder, named(there, place.url))
         write_whole(folder / "store.json", lambda file: file.write(whole))
-    note(place, folder, text)
+        note(place, folder, text, recipe)
+        if not (folder / PIECES).exists():
+            tidy(folder)  # of what is superseded
+
+
+def _held(folder: Path) -> str | None:
+    """Recipe of what the copy holds, finished, begun, or fetched in part."""
+    here = read_json(folder / "store.json") or read_json(folder / "progress.json")
+    return recipe_of(here) if here else (record_of(folder) or {}).get("recipe")
 
 
 def _clear(folder: Path) -> None:
@@ -187,10 +224,6 @@ def _clear(folder: Path) -> None:
     (folder / "store.json").unlink(missing_ok=True)
     (folder / "asked.json").unlink(missing_ok=True)
     tidy(folder)
-
-
-def _recipe(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if name not in _STATE}
 
 
 def named(state: Mapping[str, Any], url: str) -> list[str]:

@@ -17,7 +17,7 @@ from mfavbs.devices import pick_device
 from mfavbs.encoders import CombinedEncoder, Encoder
 from mfavbs.errors import SourceError, StoreError
 from mfavbs.features.cache import FeatureCache
-from mfavbs.features.elsewhere import location_of, store_folder
+from mfavbs.features.elsewhere import check_writable, location_of, store_folder
 from mfavbs.features.encoding import Encoding
 from mfavbs.features.listing import compare
 from mfavbs.features.locally import Engine, Work, encoded_here
@@ -126,6 +126,7 @@ def embed(
     EncoderError
         There is no such device, or a feature is not a number that float16 holds.
     """
+    check_writable(out)
     out = store_folder(out)
     may_have_workers()  # before the lock
     n_views = views_of(augment, n_views)

@@ -14,18 +14,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from mfavbs.errors import SourceError, StoreError
 from mfavbs.features.elsewhere import (
     MADE,
+    check_writable,
     digest_of,
     explained,
     fetch,
     location_of,
     named,
     note,
+    recipe_of,
     record_of,
     size_of,
     update,
@@ -40,11 +40,14 @@ _SECONDS = 5.0  # between two looks at what there is to send
 
 
 @contextlib.contextmanager
-def in_step(folder: Path, *, verbose: bool = False) -> Iterator[Callable[[], None]]:
+def in_step(
+    folder: Path, *, verbose: bool = False, prune: bool = False
+) -> Iterator[Callable[[], object]]:
     """Within it, what is written into the copy of a store at a URL is sent there.
 
     To be called with the folder locked; gives what is to be called before a new state is written
-    into it. For a store that is no copy nothing is done.
+    into it. For a store that is no copy nothing is done. ``prune`` removes at the URL also what
+    killed calls have left.
 
     Raises
     ------
@@ -59,26 +62,26 @@ def in_step(folder: Path, *, verbose: bool = False) -> Iterator[Callable[[], Non
         update(place, folder)
         names = place.names()
         _check_free(place.url, names)
-        _fetch_begun(place, folder, names)
-        _say_writing(place)
+        pieces = _fetch_begun(place, folder, names)  # there, to be removed at the end
+        mark = _say_writing(place)
     try:
-        with _sending_pieces(place, folder, names):
+        with _sending_pieces(place, folder, names, pieces):
             yield lambda: _check_as_it_was(place, folder)
         with explained(place.url):
-            _send(place, folder, verbose)
+            _send(place, folder, pieces, verbose, prune)
     except SourceError:  # nothing was readable: leave nothing behind
         with contextlib.suppress(OSError):
-            _remove_all_but(place, as_object(place.read("store.json")))
+            place.remove(pieces)
         raise
     finally:
         with contextlib.suppress(OSError):
-            place.remove([_WRITING])
+            if place.read(_WRITING) == mark:
+                place.remove([_WRITING])
 
 
 def _check_free(url: str, names: Mapping[str, int]) -> None:
     """Refuse to write where that is not possible, and beside what is no store."""
-    if urlsplit(url).scheme in ("http", "https"):
-        raise StoreError(f"{url} can be read, not written; give a folder, or s3:// or gs://")
+    check_writable(url)
     begun = {"store.json", "progress.json"} & names.keys()
     others = [name for name in names if name != _WRITING and not MADE.fullmatch(name)]
     if others and not begun:
@@ -88,8 +91,8 @@ def _check_free(url: str, names: Mapping[str, int]) -> None:
         )
 
 
-def _say_writing(place: Place) -> None:
-    """Say there who is at work; warn of who has said so and not that it ended.
+def _say_writing(place: Place) -> bytes:
+    """Say there, in the words given back, who is at work; warn of others who have not ended.
 
     It is no lock, as none there would end with its process. It also tells at once, and not after
     hours of work, whether anything can be written.
@@ -103,44 +106,53 @@ def _say_writing(place: Place) -> None:
         )
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     about = {"host": socket.gethostname(), "process": os.getpid(), "since": now}
+    mark = json.dumps(about).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "writing"
-        path.write_text(json.dumps(about))
+        path.write_bytes(mark)
         place.send(path, _WRITING)
+    return mark
 
 
-def _fetch_begun(place: Place, folder: Path, names: Mapping[str, int]) -> None:
-    """Fetch what another machine has begun and not finished."""
+def _fetch_begun(place: Place, folder: Path, names: Mapping[str, int]) -> set[str]:
+    """Fetch what another machine has begun and not finished; names of its pieces there."""
     if "progress.json" in names and not (folder / "store.json").exists():
-        there = as_object(place.read("progress.json"))
-        if there is not None and there != read_json(folder / "progress.json"):
+        there, here = as_object(place.read("progress.json")), read_json(folder / "progress.json")
+        if there is not None and recipe_of(there) != recipe_of(here):
             tidy(folder)  # of another recipe
             fetch(place, folder, ["progress.json"])
     own = {path.name: path.stat().st_size for path in (folder / PIECES).glob("*.safetensors")}
     free = 1 + max((int(name.partition(".")[0]) for name in own), default=-1)
-    for name, size in sorted(names.items()):
-        piece = name.removeprefix(f"{PIECES}/")
-        if name == piece or not MADE.fullmatch(name) or own.get(piece) == size:
+    pieces = {name for name in names if MADE.fullmatch(name) and name.startswith(f"{PIECES}/")}
+    for name in sorted(pieces):
+        piece, size = name.removeprefix(f"{PIECES}/"), names[name]
+        if own.get(piece) == size:
             continue
         if piece in own:  # both have begun
             piece, free = f"{free:08d}.safetensors", free + 1
         place.fetch(name, folder / PIECES / piece, size, lambda _: None)
+    return pieces
 
 
 @contextlib.contextmanager
-def _sending_pieces(place: Place, folder: Path, names: Mapping[str, int]) -> Iterator[None]:
-    """Send progress.json and the pieces as they come, by a thread.
+def _sending_pieces(
+    place: Place, folder: Path, names: Mapping[str, int], pieces: set[str]
+) -> Iterator[None]:
+    """Send progress.json and the pieces as they come, by a thread; note their names in ``pieces``.
 
     What cannot be sent now is tried again later: only the end has to go well.
     """
     over, sent = threading.Event(), dict(names)
 
     def send() -> None:
-        begun = [folder / "progress.json", *sorted((folder / PIECES).glob("*.safetensors"))]
-        for path in begun:
-            name, size = path.relative_to(folder).as_posix(), size_of(path)
-            if size is not None and sent.get(name) != size:
-                with contextlib.suppress(OSError):  # it is also removed here, at the end
+        # An error ends the round: no piece comes before its progress.json. The end of the work
+        # removes them here.
+        with contextlib.suppress(OSError):
+            begun = [folder / "progress.json", *sorted((folder / PIECES).glob("*.safetensors"))]
+            for path in begun:
+                name, size = path.relative_to(folder).as_posix(), size_of(path)
+                if size is not None and sent.get(name) != size:
+                    pieces.add(name)
                     place.send(path, name)
                     sent[name] = size
 
@@ -158,23 +170,24 @@ def _sending_pieces(place: Place, folder: Path, names: Mapping[str, int]) -> Ite
         send()  # what an interrupted call has made
 
 
-def _check_as_it_was(place: Place, folder: Path) -> None:
-    """Refuse to replace what another process has written since the copy was brought up."""
+def _check_as_it_was(place: Place, folder: Path) -> bytes | None:
+    """Its store.json; refuses what another process has written since the copy was brought up."""
     with explained(place.url):
         there, record = place.read("store.json"), record_of(folder)
     assert record is not None, "it is a copy"
-    if (None if there is None else digest_of(there)) != record["synced"]:
+    if digest_of(there) != record["synced"]:
         raise StoreError(
-            f"another process has written to {place.url} meanwhile; give the same command again: "
-            "what was encoded is kept"
+            f"another process has written to {place.url} meanwhile, and that stays; give the same "
+            "command again, which goes on from there"
         )
+    return there
 
 
-def _send(place: Place, folder: Path, verbose: bool) -> None:
+def _send(place: Place, folder: Path, pieces: set[str], verbose: bool, prune: bool) -> None:
     """Make what lies at the URL what the copy is."""
-    _check_as_it_was(place, folder)
+    there = _check_as_it_was(place, folder)
     text = (folder / "store.json").read_bytes()
-    state, names = as_object(text), place.names()
+    state, former, names = as_object(text), as_object(there), place.names()
     assert state is not None, "it was written just now"
     sizes = {name: size_of(folder / name) for name in named(state, place.url)}
     missing = {n: size for n, size in sizes.items() if size is not None and names.get(n) != size}
@@ -182,14 +195,12 @@ def _send(place: Place, folder: Path, verbose: bool) -> None:
         for name, size in missing.items():
             place.send(folder / name, name)
             advance(size)
-    record = record_of(folder)
-    if record is None or record["synced"] != digest_of(text):
+    gone = set(pieces)
+    if text != there:
+        _check_as_it_was(place, folder)  # sending may take long
         place.send(folder / "store.json", "store.json")
-        note(place, folder, text)
-    _remove_all_but(place, state)
-
-
-def _remove_all_but(place: Place, state: Mapping[str, Any] | None) -> None:
-    """Remove what a finished store does not name, of all that mfavbs makes."""
-    keep = set(named(state, place.url)) if state else set()
-    place.remove([name for name in place.names() if MADE.fullmatch(name) and name not in keep])
+        note(place, folder, text, recipe_of(state))
+        gone |= {"progress.json", *(named(former, place.url) if former else ())}
+    if prune:
+        gone |= {name for name in names if MADE.fullmatch(name)}
+    place.remove(sorted((gone & (names.keys() | pieces)) - sizes.keys()))

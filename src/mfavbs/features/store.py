@@ -26,7 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfavbs.errors import StoreError
-from mfavbs.features.elsewhere import check_sent, is_store_at, location_of, store_folder
+from mfavbs.features.elsewhere import (
+    check_sent,
+    check_writable,
+    is_store_at,
+    location_of,
+    path_of,
+    store_folder,
+)
 from mfavbs.features.listing import Diff, compare
 from mfavbs.features.pieces import PIECES
 from mfavbs.features.segments import as_one, is_one
@@ -231,7 +238,10 @@ def is_store(path: str | Path) -> bool:
     Files of the same names that another program wrote, in a folder of images say, make no store.
     """
     if is_url(str(path)):
-        return is_store_at(str(path))
+        found = path_of(str(path))
+        if found is None:
+            return is_store_at(str(path))
+        path = found
     path = Path(path)
     return any(map(_is_ours, (path / "store.json", path / "progress.json")))
 
@@ -273,6 +283,7 @@ def check_store(path: str | Path, wanted: Mapping[str, Any]) -> None:
     StoreError
         Something else is there, or a store made by another version or with other parameters.
     """
+    check_writable(path)
     path = store_folder(path)
     where = location_of(path)
     finished = read_json(path / "store.json")
@@ -309,8 +320,9 @@ def compact(path: str | Path) -> None:
     StoreError
         There is no finished store, it is of schema 1, or it cannot be written.
     """
+    check_writable(path)
     path = store_folder(path)
-    with alone_in(path, StoreError), in_step(path) as check:
+    with alone_in(path, StoreError), in_step(path, prune=True) as check:
         store = FeatureStore.open(path)
         if store.parameters["schema"] < SCHEMA:
             raise StoreError(f"{store.location} is of an earlier version of mfavbs; make it again")
