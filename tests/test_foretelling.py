@@ -2,7 +2,7 @@
 
 import pytest
 
-from mfavbs.foretelling import as_stages, duration, size, told
+from mfavbs.foretelling import Sizes, as_stages, disk_of, duration, memory_of, size, told
 from mfavbs.growing import growth
 
 
@@ -47,3 +47,13 @@ def test_growth_is_of_the_table_and_goes_on_beyond_it() -> None:
             growth(stage, 10**6, 10**3)
         )
         assert growth(stage, 10**6, 10**5) >= 1
+
+
+def test_what_has_no_room_in_memory_lies_on_the_disk_for_a_while() -> None:
+    sizes = Sizes(n=10**6, v=2, t=1, f=128, k=100, h=2, d=128, n_new=0, stored=False)
+    finished, meanwhile = disk_of(sizes)
+    assert disk_of(sizes, 2**40) == (finished, meanwhile)
+    assert disk_of(sizes, 2**30) == (finished, finished + 2 * 10**6 * 2 * 128)
+    assert memory_of(sizes, 2**29, 2**30) == 2**29 + 2**30
+    small = sizes._replace(n=100)
+    assert memory_of(small, 2**29, 2**30) < 2**29 + 10**6

@@ -192,7 +192,7 @@ def cluster_images(
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
     checked_memory(memory)
-    check_engine(engine, ray_address)
+    check_engine(engine, ray_address, n_workers)
     checked = checked_range(value_range)
     names = wish(vocabulary, vocabulary_vectors, encoder_asked(encoder, weights, None)["weights"])
     if is_run(source) and not (update or refit) and out.resolve() != user_path(source).resolve():

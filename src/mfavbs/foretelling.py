@@ -4,6 +4,7 @@ In: numbers of images, views and so on; seconds by stage. Out: stages as a perso
 of text, bytes on the disk and in memory.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,8 @@ _ROW = 400  # bytes of an image in the tables of a store and of a run
 _REFERENCE, _REFITS = 5_000, 20  # images that new ones are compared with; refits that are kept
 _BANK = 100_000  # images whose answers a model keeps
 _MAPPED = 2**29  # bytes of features that stay in memory for a while
+_OF_TOKENS = 3 / 8  # of what may be taken in memory
+_COMPARED = 2**27  # similarities at once, at the most; beside them lies what is nearest
 _NAMED = 3  # stages that the line names
 
 
@@ -105,8 +108,11 @@ class Sizes(NamedTuple):
         return min(self.n, min(_TILES, _PER_CLUSTER * self.k) + _BESIDE)
 
 
-def disk_of(sizes: Sizes) -> tuple[int, int]:
-    """Bytes of a finished run, and at the most while it is made."""
+def disk_of(sizes: Sizes, bound: float = math.inf) -> tuple[int, int]:
+    """Bytes of a finished run, and at the most while it is made.
+
+    ``bound`` is what it may take in memory, as for :func:`memory_of`.
+    """
     n, f, k, h, d = (getattr(sizes, name) for name in ("n", "f", "k", "h", "d"))
     kept = min(n, _BANK)
     model = 4 * (sizes.t * f + f * d + 24 * d * d + h * k * d) + 2 * kept * (k + d)
@@ -116,7 +122,9 @@ def disk_of(sizes: Sizes) -> tuple[int, int]:
     finished = store + model + reference + tables + _TILE * sizes.pictures
     pixels = n * 3 * sizes.edge**2
     pieces = sizes.stored * sizes.n_new * sizes.features  # until the store is written of them
-    return finished, finished + max(pieces, pixels + 2 * model)
+    tokens = 2 * n * sizes.v * sizes.t * d  # in a file without a name, where memory has no room
+    scratch = tokens if tokens > _OF_TOKENS * bound else 0
+    return finished, finished + max(pieces, pixels + 2 * model, scratch)
 
 
 def memory_of(sizes: Sizes, base: int, bound: int) -> int:
@@ -136,7 +144,9 @@ def memory_of(sizes: Sizes, base: int, bound: int) -> int:
     features = 2 * n * v * t * f  # mapped from the disk, and given back a part at a time
     answers = 4 * 2 * h * min(n, _BANK) * k
     each = 4 * (3 * d + 2 * k) + 4 * 20
-    return base + min(bound, int(tokens + min(features, _MAPPED) + answers + n * each))
+    compared = 2 * 4 * min(n * n, _COMPARED)
+    found = tokens + min(features, _MAPPED) + answers + n * each + compared
+    return base + min(bound, int(found))
 
 
 def as_stages(seconds: Mapping[str, float]) -> dict[str, float]:

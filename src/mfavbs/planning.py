@@ -235,7 +235,8 @@ def _planned(
         edge=edge,
     )
     seconds |= found | {"report": of.pictures * seen.about.get("picture", 0.0) + _PAGE}
-    disk, meanwhile = disk_of(of)
+    bound = checked_memory(memory)
+    disk, meanwhile = disk_of(of, bound)
     made = Plan(
         n_images=len(opened.keys),
         n_clusters=number,
@@ -245,7 +246,7 @@ def _planned(
         disk=disk,
         disk_meanwhile=meanwhile,
         disk_free=shutil.disk_usage(_that_is_there(out or Path())).free,
-        memory=memory_of(of, int(peak_memory_mib() * 2**20), checked_memory(memory)),
+        memory=memory_of(of, int(peak_memory_mib() * 2**20), bound),
         memory_machine=machine_memory(),
         advice=[],
     )

@@ -72,7 +72,7 @@ def predict_images(
         from the run's, which is a warning, too.
     """
     check_device(device)
-    check_engine(engine, ray_address)
+    check_engine(engine, ray_address, n_workers)
     leave_to_first_process()
     checked_memory(memory)
     if none_rate is not None and not 0 < none_rate < 1:

@@ -23,6 +23,11 @@ def test_this_machine_needs_nothing():
     assert ENGINES == ("local", "ray")
 
 
+def test_no_process_is_refused():
+    with pytest.raises(EngineError, match="needs n_workers=1 at least"):
+        check_engine("ray", None, 0)
+
+
 @pytest.mark.parametrize(
     ("engine", "address", "words"),
     [

@@ -87,7 +87,7 @@ def embed(
 
     check_encoder(encoder, weights=weights, image_size=image_size, grid=grid, fit=fit)
     check_device(device)
-    check_engine(engine, ray_address)
+    check_engine(engine, ray_address, n_workers)
     checked_range(parsed_range(value_range))
     given = {"grid": grid, "n_views": n_views, "augment": augment, "seed": seed}
     check_store(out, {"encoder": encoder_name(encoder), **given})

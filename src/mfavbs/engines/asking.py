@@ -8,6 +8,7 @@ import importlib.util
 import socket
 from typing import TYPE_CHECKING
 
+from mfavbs.engines.ray_cluster import check_workers
 from mfavbs.errors import EngineError
 
 if TYPE_CHECKING:  # it imports torch
@@ -18,7 +19,7 @@ ENGINES = (LOCAL, RAY)
 _SECONDS = 10.0  # that a cluster may take to answer a knock
 
 
-def check_engine(engine: str, ray_address: str | None = None) -> None:
+def check_engine(engine: str, ray_address: str | None = None, n_workers: int | None = None) -> None:
     """Refuse an engine that cannot be had.
 
     Parameters
@@ -28,6 +29,8 @@ def check_engine(engine: str, ray_address: str | None = None) -> None:
     ray_address
         ``HOST:PORT`` of the head of a Ray cluster, ``"auto"`` for the one that this machine is a
         node of, or None for a Ray of one's own on this machine.
+    n_workers
+        Processes that are asked for; None is as many as there are cores.
 
     Raises
     ------
@@ -40,6 +43,7 @@ def check_engine(engine: str, ray_address: str | None = None) -> None:
         if ray_address is not None:
             raise EngineError(f"ray_address={ray_address} is for engine={RAY}; give that as well")
         return
+    check_workers(n_workers)
     if importlib.util.find_spec("ray") is None:
         raise EngineError(
             f"engine={RAY} needs the package ray, which is not installed: "

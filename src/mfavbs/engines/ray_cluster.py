@@ -76,6 +76,12 @@ def set_up(address: str | None) -> None:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else a file in the home folder
 
 
+def check_workers(n_workers: int | None) -> None:
+    """Refuse to have no process."""
+    if n_workers == 0:
+        raise EngineError("engine='ray' needs n_workers=1 at least; without it all cores are used")
+
+
 def n_cpus() -> int:
     """How many processes the Ray that this one is connected to has room for now."""
     import ray

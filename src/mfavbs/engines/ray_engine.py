@@ -26,7 +26,7 @@ from ray.exceptions import (
 )
 
 from mfavbs.engines import ray_tasks
-from mfavbs.engines.ray_cluster import connected, n_cpus
+from mfavbs.engines.ray_cluster import check_workers, connected, n_cpus
 from mfavbs.errors import EngineError
 from mfavbs.features import Part, Work
 from mfavbs.progress import say
@@ -65,8 +65,7 @@ def encoded_by_ray(address: str | None, work: Work) -> Iterator[Iterator[Part]]:
     if not work.batches:
         yield iter(())
         return
-    if work.n_workers == 0:
-        raise EngineError("engine='ray' needs n_workers=1 at least; without it all cores are used")
+    check_workers(work.n_workers)
     # What is begun ends with the connection. In a caller's own it runs out, seconds later: to
     # cancel a task that is about to answer ends this process (Ray 2.60, a failed check in its C++).
     with connected(address, work.n_workers):
