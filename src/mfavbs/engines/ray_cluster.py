@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from mfavbs.errors import EngineError
-from mfavbs.features import n_cores
 
 # A socket's path has 107 characters at most, and Ray makes one of 70 in its folder.
 _LONGEST = 35
@@ -37,6 +36,8 @@ def connected(address: str | None, n_workers: int | None) -> Iterator[None]:
         It cannot be started or reached, is of another version, or wants a token.
     """
     import ray
+
+    from mfavbs.features import n_cores  # it imports torch
 
     if ray.is_initialized():  # the caller's own: left as it is
         yield
