@@ -492,6 +492,7 @@ def test_the_command_line(source, tmp_path):
         "bytes": 0,
         "removed_bytes": about["bytes"],
         "files": [],
+        "copies": [],
     }
     result = mfavbs("cache", "--cache", "nowhere", folder=tmp_path)
     assert result.code == 0
