@@ -15,6 +15,7 @@ import threading
 import fsspec
 import numpy as np
 import pytest
+from buckets import s3_server
 from counting import Counting
 from image_files import encoded, noise, write
 from killing import wait_until
@@ -492,17 +493,7 @@ embed(open_images(sys.argv[1]), sys.argv[2], load_encoder("pixels", image_size=8
 
 @pytest.mark.slow
 def test_a_bucket_and_a_machine_that_dies(source, tmp_path, monkeypatch):
-    moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = moto.ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
-        bucket = fsspec.filesystem("s3", use_listings_cache=False)
-        bucket.mkdir("photos")
+    with s3_server(monkeypatch) as bucket:
         for path in source.rglob("*.png"):
             bucket.put_file(str(path), f"photos/in/{path.relative_to(source).as_posix()}")
         url = "s3://photos/out/store"
@@ -541,9 +532,6 @@ def test_a_bucket_and_a_machine_that_dies(source, tmp_path, monkeypatch):
         assert fourth.returncode == 1
         assert "Error: the feature store s3://none/store cannot be reached" in said
         assert "Traceback" not in said
-    finally:
-        server.stop()
-        fsspec.filesystem("s3").clear_instance_cache()
 
 
 def test_large_files_come_in_blocks(memory, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import urllib.parse
 
 import fsspec
 import pytest
+from buckets import s3_server
 from image_files import encoded, noise, reasons, red
 from picture_archives import PICTURES, datasets_table, tarred, written
 
@@ -157,17 +158,7 @@ def test_a_tar_on_a_web_server(web, tmp_path):
 
 @pytest.mark.slow
 def test_a_bucket(monkeypatch):
-    moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = moto.ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
-        bucket = fsspec.filesystem("s3")
-        bucket.mkdir("photos")
+    with s3_server(monkeypatch) as bucket:
         for key, content in FILES.items():
             bucket.pipe_file(f"photos/2026/{key}", content)
         buffer = io.BytesIO()
@@ -178,6 +169,3 @@ def test_a_bucket(monkeypatch):
         with pytest.raises(SourceError, match=r"s3://none/2026") as error:
             open_images("s3://none/2026")
         assert "topsecret" not in str(error.value) + buffer.getvalue().decode()
-    finally:
-        server.stop()
-        fsspec.filesystem("s3").clear_instance_cache()
